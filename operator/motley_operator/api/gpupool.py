@@ -1,0 +1,108 @@
+"""GPUPool: one way to get nodes, with what they hold and what they cost. Cluster scope."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from motley_operator.api.base import (
+    AGE,
+    ApiModel,
+    Column,
+    Condition,
+    Crd,
+    Resource,
+    condition_reason,
+    condition_status,
+    rules,
+)
+from motley_operator.api.quantities import Cpu, Decimal, Memory
+
+
+class GpuSheet(ApiModel):
+    """A spec sheet for a GPU type that the catalogue lacks, or instead of the catalogue's. Dense figures."""
+
+    memory: Memory
+    """Usable memory of one GPU."""
+    bandwidth_gbs: Decimal = Field(alias="bandwidthGBs")
+    """Memory bandwidth, GB/s."""
+    bf16_tflops: Decimal = Field(alias="bf16TFLOPS")
+    """Dense BF16 (or FP16) TFLOPS, without sparsity."""
+    fp8_tflops: Decimal | None = Field(default=None, alias="fp8TFLOPS")
+    """Dense FP8 TFLOPS; absent where the GPU has no FP8."""
+    link_gbs: Decimal | None = Field(default=None, alias="linkGBs")
+    """Bandwidth between GPUs of one node in one direction, GB/s; absent: PCIe 4."""
+
+
+class Node(ApiModel):
+    """What one node of the pool offers to pods."""
+
+    gpus: int = Field(default=1, ge=1, le=64)
+    """GPUs per node (for device cpu: how many replicas may share the node)."""
+    cpu: Cpu
+    """Allocatable CPU cores."""
+    memory: Memory
+    """Allocatable memory."""
+
+
+class Toleration(ApiModel):
+    key: str | None = Field(default=None, max_length=317)
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: str | None = Field(default=None, max_length=63)
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class GPUPoolSpec(ApiModel):
+    model_config = {
+        "json_schema_extra": rules(
+            ("size(self.nodeSelector) > 0", "nodeSelector: name at least one label that only this pool's nodes carry"),
+        )
+    }
+    gpu: str = Field(min_length=1, max_length=63)
+    """GPU type by its name in the catalogue (L4, A10G, A100, H100, …), or any name together with `sheet`."""
+    sheet: GpuSheet | None = None
+    """Spec sheet of the GPU, where the catalogue has none or another one holds."""
+    device: Literal["gpu", "cpu"] = "gpu"
+    """cpu: nodes without a GPU, for trying things out."""
+    node: Node
+    price_per_node_hour: Decimal
+    """Price of one node for one hour."""
+    max_nodes: int = Field(ge=0, le=100_000)
+    """Most nodes that may be used: stock, quota or what is owned."""
+    node_selector: Mapping[str, str] = Field(max_length=16)
+    """Labels of the pool's nodes. Pools must not share nodes."""
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
+    resource_name: str = Field(default="nvidia.com/gpu", min_length=1, max_length=317)
+    """Extended resource that a GPU is requested by."""
+
+
+class GPUPoolStatus(ApiModel):
+    conditions: tuple[Condition, ...] = ()
+    nodes_ready: int = 0
+    nodes_planned: int = 0
+    replicas: int = 0
+    cost_per_hour: str = ""
+
+
+class GPUPool(Resource):
+    crd: ClassVar[Crd] = Crd(
+        plural="gpupools",
+        scope="Cluster",
+        short_names=("gpup",),
+        columns=(
+            Column("Ready", condition_status("Ready")),
+            Column("Reason", condition_reason("Ready")),
+            Column("GPU", ".spec.gpu"),
+            Column("GPUs/node", ".spec.node.gpus", "integer"),
+            Column("Price/node-h", ".spec.pricePerNodeHour"),
+            Column("Nodes-ready", ".status.nodesReady", "integer"),
+            Column("Planned", ".status.nodesPlanned", "integer"),
+            Column("Max", ".spec.maxNodes", "integer"),
+            Column("Cost/h", ".status.costPerHour"),
+            AGE,
+        ),
+    )
+    kind: Literal["GPUPool"] = "GPUPool"
+    spec: GPUPoolSpec
+    status: GPUPoolStatus = GPUPoolStatus()

@@ -1,0 +1,127 @@
+"""Plan: what was decided, at what cost, against what, and why. Cluster scope; people write only `approved`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from motley_operator.api.base import AGE, ApiModel, Column, Condition, Crd, Resource, condition_status, rules
+
+
+class EngineSettings(ApiModel):
+    """What the planner chose for the engine of one configuration."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    max_model_len: int
+
+
+class PlannedAllocation(ApiModel):
+    model: str
+    """`namespace/name`"""
+    pool: str
+    gpu: str
+    tensor_parallel: int
+    role: Literal["Aggregated"] = "Aggregated"
+    replicas: int
+    engine: EngineSettings
+    estimated: bool = False
+    """True where no Profile was at hand and a roofline had to do."""
+    error: float = 0.0
+    """Expected relative error of the step times behind it."""
+
+
+class PlannedNodes(ApiModel):
+    pool: str
+    nodes: int
+    cost_per_hour: float
+
+
+class Share(ApiModel):
+    pool: str
+    tensor_parallel: int
+    share: float
+
+
+class PlannedBucket(ApiModel):
+    """Where the requests of one size go."""
+
+    input_tokens: int
+    output_tokens: int
+    rate: float
+    shares: tuple[Share, ...] = ()
+
+
+class PlannedAssignment(ApiModel):
+    model: str
+    buckets: tuple[PlannedBucket, ...]
+
+
+class Comparison(ApiModel):
+    """What the same traffic would cost on one GPU type alone."""
+
+    gpu: str
+    cost_per_hour: float | None = None
+    reason: str = ""
+
+
+class Unserved(ApiModel):
+    model: str
+    input_tokens: int
+    output_tokens: int
+    rate: float
+    reason: str
+
+
+class PlanSpec(ApiModel):
+    model_config = {
+        "json_schema_extra": rules(
+            (
+                "!has(oldSelf.digest) || self.digest == oldSelf.digest && self.allocations == oldSelf.allocations",
+                "a Plan is immutable except for approved; change the Models, GPUPools or the Fleet instead",
+            )
+        )
+    }
+    digest: str
+    """Fingerprint of what was decided; equal decisions make the same Plan."""
+    approved: bool = False
+    """Set by people where Fleet.spec.approval is Manual."""
+    cost_per_hour: float
+    objective: float
+    lower_bound: float
+    proven: bool = True
+    """False: the time limit came before the proof; the cost may exceed the optimum by at most cost − bound."""
+    reason: str = ""
+    """Why it replaced the last one."""
+    allocations: tuple[PlannedAllocation, ...] = Field(default=(), max_length=10_000)
+    nodes: tuple[PlannedNodes, ...] = Field(default=(), max_length=1000)
+    assignment: tuple[PlannedAssignment, ...] = Field(default=(), max_length=1000)
+    comparisons: tuple[Comparison, ...] = Field(default=(), max_length=256)
+    unserved: tuple[Unserved, ...] = Field(default=(), max_length=10_000)
+    solve_seconds: float = 0.0
+
+
+class PlanStatus(ApiModel):
+    conditions: tuple[Condition, ...] = ()
+    single_type: str = ""
+    """`L4 3.20, A100 7.34, H100 cannot serve`"""
+
+
+class Plan(Resource):
+    crd: ClassVar[Crd] = Crd(
+        plural="plans",
+        scope="Cluster",
+        short_names=("mplan",),
+        columns=(
+            Column("Active", condition_status("Active")),
+            Column("Complete", condition_status("Complete")),
+            Column("Cost/h", ".spec.costPerHour", "number"),
+            Column("Bound/h", ".spec.lowerBound", "number"),
+            Column("Single-type/h", ".status.singleType"),
+            Column("Approved", ".spec.approved", "boolean"),
+            Column("Why", ".spec.reason"),
+            AGE,
+        ),
+    )
+    kind: Literal["Plan"] = "Plan"
+    spec: PlanSpec
+    status: PlanStatus = PlanStatus()
