@@ -12,8 +12,6 @@ def _from_json(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
-
-
 class Settings(BaseModel):
     """One field per variable: `engine_image` is `MOTLEY_ENGINE_IMAGE`; lists and maps are JSON."""
 

@@ -16,7 +16,11 @@ class ApiModel(BaseModel):
     """Unknown fields are ignored (an older operator meets a newer CRD); the command line refuses them."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="ignore",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
     def to_json(self) -> dict[str, Any]:
@@ -94,3 +98,9 @@ def condition_reason(kind: str) -> str:
 def rules(*pairs: tuple[str, str]) -> dict[str, Any]:
     """CEL rules for a schema: (rule, message that says what to change)."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+NAME_FITS_LABELS = (
+    "size(self.metadata.name) <= 63",
+    "metadata.name: at most 63 characters, since labels carry it",
+)

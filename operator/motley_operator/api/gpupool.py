@@ -7,6 +7,7 @@ from pydantic import Field
 
 from motley_operator.api.base import (
     AGE,
+    NAME_FITS_LABELS,
     ApiModel,
     Column,
     Condition,
@@ -38,7 +39,7 @@ class Node(ApiModel):
     """What one node of the pool offers to pods."""
 
     gpus: int = Field(default=1, ge=1, le=64)
-    """GPUs per node (for device cpu: how many replicas may share the node)."""
+    """GPUs per node; without meaning for device cpu, where CPU and memory are the limit."""
     cpu: Cpu
     """Allocatable CPU cores."""
     memory: Memory
@@ -56,7 +57,10 @@ class Toleration(ApiModel):
 class GPUPoolSpec(ApiModel):
     model_config = {
         "json_schema_extra": rules(
-            ("size(self.nodeSelector) > 0", "nodeSelector: name at least one label that only this pool's nodes carry"),
+            (
+                "size(self.nodeSelector) > 0",
+                "nodeSelector: name at least one label that only this pool's nodes carry",
+            ),
         )
     }
     gpu: str = Field(min_length=1, max_length=63)
@@ -103,6 +107,7 @@ class GPUPool(Resource):
             AGE,
         ),
     )
+    model_config = {"json_schema_extra": rules(NAME_FITS_LABELS)}
     kind: Literal["GPUPool"] = "GPUPool"
     spec: GPUPoolSpec
     status: GPUPoolStatus = GPUPoolStatus()

@@ -4,7 +4,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from motley_operator.api.base import AGE, ApiModel, Column, Condition, Crd, Resource, condition_status, rules
+from motley_operator.api.base import (
+    AGE,
+    NAME_FITS_LABELS,
+    ApiModel,
+    Column,
+    Condition,
+    Crd,
+    Resource,
+    condition_status,
+    rules,
+)
 from motley_operator.api.quantities import Cpu, Decimal, Duration, Memory
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -50,10 +60,15 @@ class Shape(ApiModel):
     experts_per_token: int = Field(default=0, ge=0, le=10_000)
     expert_intermediate_size: int = Field(default=0, ge=0, le=10_000_000)
     shared_expert_intermediate_size: int = Field(default=0, ge=0, le=10_000_000)
+    dense_layers: int = Field(default=0, ge=0, le=1000)
+    """Leading layers without experts, in a mixture of experts."""
     tied_embeddings: bool = False
     kv_lora_rank: int = Field(default=0, ge=0, le=1_000_000)
     """Multi-head latent attention: rank of the compressed KV; 0 elsewhere."""
     qk_rope_head_dim: int = Field(default=0, ge=0, le=10_000)
+    q_lora_rank: int = Field(default=0, ge=0, le=1_000_000)
+    max_model_len: int = Field(default=0, ge=0, le=100_000_000)
+    """The model's own context limit; 0 where it states none."""
 
 
 class Slo(ApiModel):
@@ -111,7 +126,10 @@ class Placement(ApiModel):
 class Scaling(ApiModel):
     model_config = {
         "json_schema_extra": rules(
-            ("!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas", "minReplicas must not exceed maxReplicas")
+            (
+                "!has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+                "minReplicas must not exceed maxReplicas",
+            )
         )
     }
     min_replicas: int = Field(default=1, ge=0, le=10_000)
@@ -209,6 +227,7 @@ class Model(Resource):
             AGE,
         ),
     )
+    model_config = {"json_schema_extra": rules(NAME_FITS_LABELS)}
     kind: Literal["Model"] = "Model"
     spec: ModelSpec
     status: ModelStatus = ModelStatus()

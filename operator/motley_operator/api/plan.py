@@ -1,5 +1,6 @@
 """Plan: what was decided, at what cost, against what, and why. Cluster scope; people write only `approved`."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -56,6 +57,20 @@ class PlannedAssignment(ApiModel):
     buckets: tuple[PlannedBucket, ...]
 
 
+class PlannedModel(ApiModel):
+    """What a model gets, and how the plan expects it to fare."""
+
+    model: str
+    replicas: int
+    cost_per_hour: float
+    """Its part of the nodes that it shares with others."""
+    predicted_attainment: float
+    """Share of its requests inside the SLO."""
+    estimated: bool = False
+    error: float = 0.0
+    """Largest expected relative error of the step times behind it."""
+
+
 class Comparison(ApiModel):
     """What the same traffic would cost on one GPU type alone."""
 
@@ -72,17 +87,35 @@ class Unserved(ApiModel):
     reason: str
 
 
+_DECIDED = (
+    "digest",
+    "inputs",
+    "costPerHour",
+    "objective",
+    "lowerBound",
+    "reason",
+    "allocations",
+    "nodes",
+    "models",
+    "assignment",
+    "comparisons",
+    "unserved",
+)
+
+
 class PlanSpec(ApiModel):
     model_config = {
         "json_schema_extra": rules(
             (
-                "!has(oldSelf.digest) || self.digest == oldSelf.digest && self.allocations == oldSelf.allocations",
+                " && ".join(f"self.{name} == oldSelf.{name}" for name in _DECIDED),
                 "a Plan is immutable except for approved; change the Models, GPUPools or the Fleet instead",
             )
         )
     }
     digest: str
     """Fingerprint of what was decided; equal decisions make the same Plan."""
+    inputs: Mapping[str, str] = Field(default_factory=dict, max_length=5000)
+    """Fingerprints of what it was decided from, by object; other inputs make a new Plan."""
     approved: bool = False
     """Set by people where Fleet.spec.approval is Manual."""
     cost_per_hour: float
@@ -94,6 +127,7 @@ class PlanSpec(ApiModel):
     """Why it replaced the last one."""
     allocations: tuple[PlannedAllocation, ...] = Field(default=(), max_length=10_000)
     nodes: tuple[PlannedNodes, ...] = Field(default=(), max_length=1000)
+    models: tuple[PlannedModel, ...] = Field(default=(), max_length=1000)
     assignment: tuple[PlannedAssignment, ...] = Field(default=(), max_length=1000)
     comparisons: tuple[Comparison, ...] = Field(default=(), max_length=256)
     unserved: tuple[Unserved, ...] = Field(default=(), max_length=10_000)

@@ -12,8 +12,8 @@ from motley_operator.api.quantities import Decimal
 class Coefficients(ApiModel):
     """Seconds that one engine iteration takes, as a sum of terms (`motley_solver.steptime.StepTime`)."""
 
-    base: float = Field(ge=0)
-    per_prefill_token: float = Field(default=0.0, ge=0)
+    base: float = Field(ge=1e-9)
+    per_prefill_token: float = Field(ge=1e-12)
     per_prefill_token_context: float = Field(default=0.0, ge=0)
     per_decode_sequence: float = Field(default=0.0, ge=0)
     per_context_token: float = Field(default=0.0, ge=0)

@@ -1,0 +1,205 @@
+"""Which pools and models take part in planning, and for the others what to change. Rules are functions that give a
+Finding or nothing; what needs no other object is refused earlier, by the schema's CEL rules."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import PurePosixPath
+
+from motley_operator import reasons
+from motley_operator.api import GPUPool, Model, Shape
+from motley_operator.fleet import FleetView, selects
+from motley_operator.reasons import Finding
+from motley_solver.hardware import gpu_named, shape_of_config
+
+ModelRule = Callable[[Model, FleetView], Finding | None]
+
+
+def key_of(resource: GPUPool | Model) -> str:
+    """`Model default/chat`: how findings name an object."""
+    return f"{resource.kind} {resource.key}"
+
+
+def admitted_pools(view: FleetView) -> tuple[tuple[GPUPool, ...], dict[str, Finding]]:
+    """The pools to plan with, oldest first, and why the others are not."""
+    findings: dict[str, Finding] = {}
+    for pool in view.pools:
+        if finding := _unknown_gpu(pool) or _draining(pool):
+            findings[key_of(pool)] = finding
+    for older, newer in combinations([pool for pool in view.pools if key_of(pool) not in findings], 2):
+        if key_of(older) not in findings and (shared := _shared_nodes(older, newer, view)):
+            findings[key_of(newer)] = shared
+    return tuple(pool for pool in view.pools if key_of(pool) not in findings), findings
+
+
+def _unknown_gpu(pool: GPUPool) -> Finding | None:
+    if pool.spec.sheet is not None:
+        return None
+    try:
+        gpu_named(pool.spec.gpu)
+    except ValueError as error:
+        return Finding(reasons.UNKNOWN_GPU, f"spec.{error}; put it under spec.sheet")
+    return None
+
+
+def _draining(pool: GPUPool) -> Finding | None:
+    if pool.metadata.deletion_timestamp is None:
+        return None
+    return Finding(reasons.DRAINING, "is being deleted: the plan does without it, its replicas move away first")
+
+
+def _shared_nodes(older: GPUPool, newer: GPUPool, view: FleetView) -> Finding | None:
+    """Selectors overlap for certain if one is part of the other, or where a node matches both."""
+    one, other = older.spec.node_selector, newer.spec.node_selector
+    both = {node.name for node in view.nodes_of(older)} & {node.name for node in view.nodes_of(newer)}
+    if not both and not selects(one, other) and not selects(other, one):
+        return None
+    example = f" (node {min(both)})" if both else ""
+    return Finding(
+        reasons.NODES_SHARED,
+        f"spec.nodeSelector selects nodes of GPUPool {older.metadata.name} too{example}; "
+        "select by a label that only this pool's nodes carry",
+    )
+
+
+def admitted_models(view: FleetView) -> tuple[tuple[Model, ...], dict[str, Finding]]:
+    """The models to plan for, oldest first, and why the others are not."""
+    alive = [model for model in view.models if model.metadata.deletion_timestamp is None]
+    findings: dict[str, Finding] = {}
+    for model in alive:
+        if finding := next(filter(None, (rule(model, view) for rule in MODEL_RULES)), None):
+            findings[key_of(model)] = finding
+    return tuple(model for model in alive if key_of(model) not in findings), findings
+
+
+def owners(models: Iterable[Model]) -> Mapping[str, Model]:
+    """Who has each served name: the oldest Model (models come oldest first)."""
+    found: dict[str, Model] = {}
+    for model in models:
+        found.setdefault(model.served_name, model)
+    return found
+
+
+def _served_name_taken(model: Model, view: FleetView) -> Finding | None:
+    alive = (other for other in view.models if other.metadata.deletion_timestamp is None)
+    owner = owners(alive)[model.served_name]
+    if owner.key == model.key:
+        return None
+    return Finding(
+        reasons.SERVED_NAME_TAKEN,
+        f"spec.servedName: {model.served_name!r} belongs to the older Model {owner.key}; choose another name",
+    )
+
+
+def _unknown_pool(model: Model, view: FleetView) -> Finding | None:
+    wanted = set(model.spec.placement.pools)
+    present = {pool.metadata.name for pool in view.pools}
+    if not view.pools:
+        return Finding(reasons.NO_POOL, "there is no GPUPool; create one that says which nodes may be used")
+    if wanted and not wanted & present:
+        return Finding(
+            reasons.NO_POOL,
+            f"spec.placement.pools names {', '.join(sorted(wanted))}; there are {', '.join(sorted(present))}",
+        )
+    return None
+
+
+def host_paths(model: Model) -> tuple[str, ...]:
+    """Folders of the node that this Model would mount."""
+    source = model.spec.source.uri
+    paths = [source.removeprefix("file://")] if source.startswith("file://") else []
+    if model.spec.cache.host_path:
+        paths.append(model.spec.cache.host_path)
+    return tuple(paths)
+
+
+def _host_path_not_allowed(model: Model, view: FleetView) -> Finding | None:
+    allowed = [PurePosixPath(path) for path in view.fleet.spec.allowed_host_paths]
+    for path in map(PurePosixPath, host_paths(model)):
+        inside = any(path.is_relative_to(prefix) for prefix in allowed)
+        if not path.is_absolute() or ".." in path.parts or not inside:
+            return Finding(
+                reasons.HOST_PATH_NOT_ALLOWED,
+                f"{path} on the node may not be mounted; list a folder that holds it under "
+                "spec.allowedHostPaths of Fleet default, or use a pvc:// source",
+            )
+    return None
+
+
+def _image_not_allowed(model: Model, view: FleetView) -> Finding | None:
+    image, allowed = model.spec.engine.image, view.fleet.spec.allowed_images
+    if image is None or allowed is None or any(_is_image_of(image, prefix) for prefix in allowed):
+        return None
+    return Finding(
+        reasons.IMAGE_NOT_ALLOWED,
+        f"spec.engine.image {image} is not under spec.allowedImages of Fleet default ({', '.join(allowed) or 'none'})",
+    )
+
+
+def _is_image_of(image: str, prefix: str) -> bool:
+    """Whole path components only: `reg/vllm` allows `reg/vllm:v1` and `reg/vllm/x`, not `reg/vllm-evil`."""
+    rest = image.removeprefix(prefix)
+    return image.startswith(prefix) and (not rest or prefix.endswith("/") or rest[0] in ":@/")
+
+
+def _argument_not_allowed(model: Model, view: FleetView) -> Finding | None:
+    allowed = view.fleet.spec.allowed_arguments
+    for argument in model.spec.engine.args:
+        flag = argument.split("=", 1)[0]
+        if allowed is not None and flag.startswith("-") and flag not in allowed:
+            return Finding(
+                reasons.ARGUMENT_NOT_ALLOWED,
+                f"spec.engine.args: {flag} is not under spec.allowedArguments of Fleet default",
+            )
+    return None
+
+
+def inspected(model: Model, view: FleetView) -> Shape | Finding | None:
+    """What the inspection of the Model's present source found; None while it is not over."""
+    for job in view.inspections:
+        if (job.namespace, job.model, job.source) != (model.metadata.namespace, model.metadata.name, source_of(model)):
+            continue
+        if job.failed:
+            return _inspection_failed(model, job.message or "the Job failed")
+        if job.succeeded:
+            try:
+                return Shape(**asdict(shape_of_config(json.loads(job.message)["config"])))
+            except (ValueError, TypeError, KeyError) as error:
+                return _inspection_failed(model, str(error))
+    return None
+
+
+def _inspection_failed(model: Model, why: str) -> Finding:
+    message = f"reading config.json from {source_of(model)}: {why}; mend spec.source, or give spec.shape"
+    return Finding(reasons.INSPECTION_FAILED, message)
+
+
+def source_of(model: Model) -> str:
+    """What a shape is read from: another source or revision is another shape."""
+    source = model.spec.source
+    return f"{source.uri}@{source.revision}" if source.revision else source.uri
+
+
+def needs_inspection(model: Model) -> bool:
+    """The shape is not given and was not read from the present source. An older shape serves meanwhile."""
+    return model.spec.shape is None and (model.status.shape is None or model.status.shape_source != source_of(model))
+
+
+def _shape_unknown(model: Model, view: FleetView) -> Finding | None:
+    if model.spec.shape is not None or model.status.shape is not None:
+        return None
+    found = inspected(model, view)
+    if isinstance(found, Finding):
+        return found
+    return Finding(reasons.INSPECTING, f"reading config.json from {source_of(model)}")
+
+
+MODEL_RULES: tuple[ModelRule, ...] = (
+    _served_name_taken,  # the router could not tell the two apart
+    _host_path_not_allowed,  # whoever creates a Model must not read the node's disk
+    _image_not_allowed,
+    _argument_not_allowed,
+    _unknown_pool,  # nothing to plan on
+    _shape_unknown,  # last: an inspection Job runs only for what is allowed
+)

@@ -1,0 +1,139 @@
+"""`motley plan`: files → the whole decision → standard output. Reading, planning and printing are joined here, each
+is done elsewhere; the decision is the operator's own."""
+
+import json
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import yaml
+
+from motley_operator.api import Model
+from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED, render, report
+from motley_operator.cli.loading import loaded
+from motley_operator.cli.shapes import shaped
+from motley_operator.cli.validate import Given, checked
+from motley_operator.cli.yamltree import Mistake
+from motley_operator.fleet import FleetView, fleet_view
+from motley_operator.formulation import Formulation, formulated
+from motley_solver.plan import Outcome
+
+_PATIENCE = 2.0
+"""Seconds after which somebody who waits is told what for."""
+
+
+def run(paths: Sequence[str], output: str, time_limit: float) -> int:
+    with _progress() as tell:
+        tell("Reading and checking the files")
+        given, mistakes = _read(paths)
+        if mistakes:
+            for mistake in mistakes:
+                print(mistake, file=sys.stderr)
+            return INVALID
+        tell("Estimating what each GPU can serve")
+        formulation = formulated(_view(given, datetime.now(UTC)))
+        tell("Looking for the cheapest plan")
+        with _standard_output_kept_clean():
+            outcome = _solved(formulation, time_limit)
+    found = report.report(outcome, formulation, _refused(formulation, given))
+    _print(found, output)
+    return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)
+
+
+def _read(paths: Sequence[str]) -> tuple[list[Given], list[Mistake]]:
+    documents, unreadable = loaded(paths)
+    result = checked(documents)
+    for note in result.skipped:
+        print(f"note: {note}", file=sys.stderr)
+    given, shapeless = shaped(result.given)
+    mistakes = [*unreadable, *result.mistakes, *shapeless]
+    if not mistakes and not any(one.kind is Model for one in given):
+        mistakes.append(Mistake(", ".join(paths), 0, "", "no Model in here, so there is nothing to plan"))
+    return given, mistakes
+
+
+def _view(given: Iterable[Given], now: datetime) -> FleetView:
+    """As if the objects had been created one after the other: of two that want the same, the first has it."""
+    objects: dict[str, list[Mapping[str, Any]]] = {}
+    for index, one in enumerate(given):
+        created = (now + timedelta(microseconds=index)).isoformat()
+        metadata = {"creationTimestamp": created, **one.value["metadata"]}
+        objects.setdefault(one.kind.crd.plural, []).append({**one.value, "metadata": metadata})
+    wanted = ("fleets", "gpupools", "models", "profiles")
+    return fleet_view(now, {plural: objects.get(plural, []) for plural in wanted})
+
+
+def _solved(formulation: Formulation, time_limit: float) -> Outcome:
+    from motley_solver import ilp
+    from motley_solver.comparisons import with_comparisons
+
+    outcome = ilp.solve(formulation.problem, time_limit_seconds=time_limit)
+    return with_comparisons(formulation.problem, outcome, time_limit_seconds=min(5.0, time_limit))
+
+
+def _refused(formulation: Formulation, given: Iterable[Given]) -> Iterator[dict[str, Any]]:
+    """Objects that take no part, and where in the files that can be mended."""
+    for one in given:
+        finding = formulation.findings.get(f"{one.kind.__name__} {one.key}")
+        if finding is None:
+            continue
+        field = re.match(r"spec(\.[A-Za-z]+)+", finding.message)
+        yield {
+            "kind": one.kind.__name__,
+            "name": one.key,
+            "reason": finding.reason,
+            "message": finding.message,
+            "file": one.document.file,
+            "line": one.document.line(tuple(field[0].split(".")) if field else ()),
+            "rate": float(one.value["spec"]["traffic"]["rate"]) if one.kind is Model else 0.0,
+        }
+
+
+def _print(found: dict[str, Any], output: str) -> None:
+    if output == "json":
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    elif output == "yaml":
+        print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
+    elif sys.stdout.isatty():
+        render.pretty(found)
+    else:
+        print(render.plain(found))
+    sys.stdout.flush()
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """On a terminal, says what goes on once it takes longer than a moment."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    status = Console(stderr=True).status("")
+    timer = threading.Timer(_PATIENCE, status.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield status.update
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
+
+
+@contextmanager
+def _standard_output_kept_clean() -> Iterator[None]:
+    """The solver's library may write to the process's standard output, which belongs to the report."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

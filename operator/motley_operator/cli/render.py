@@ -1,0 +1,141 @@
+"""The report as text: aligned columns where it is read by programs, rich tables on a terminal."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[str] = frozenset()
+    """Columns that are aligned to the right."""
+
+
+def headline(report: Json) -> str:
+    if report["costPerHour"] is None:
+        return f"{report['status']}: {'; '.join(report['reasons'])}"
+    proof = "proven optimal" if report["proven"] else "not proven to be the cheapest"
+    return f"{report['status']}: {report['costPerHour']:.2f} per hour (lower bound {report['lowerBound']:.2f}, {proof})"
+
+
+def tables(report: Json) -> Iterator[Table]:
+    """What there is to show, in the order in which a person asks."""
+    if report["models"]:
+        yield _models(report["models"])
+    if report["pools"]:
+        yield _pools(report["pools"], report["costPerHour"])
+    if report["comparisons"]:
+        yield _comparisons(report["comparisons"])
+    if report["unserved"]:
+        yield _unserved(report["unserved"])
+    if report["refused"]:
+        yield _refused(report["refused"])
+
+
+def plain(report: Json) -> str:
+    """Columns padded with spaces, no lines, no colours."""
+    return "\n\n".join([headline(report), *("\n".join(_aligned(table)) for table in tables(report))])
+
+
+def pretty(report: Json) -> None:
+    """Onto the terminal."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console()
+    console.print(Text(headline(report), style="bold"))
+    for table in tables(report):
+        rich = RichTable(header_style="bold")
+        for column in table.columns:
+            rich.add_column(column, justify="right" if column in table.numbers else "left")
+        for row in table.rows:
+            rich.add_row(*(Text(cell) for cell in row))
+        console.print(rich)
+
+
+def _aligned(table: Table) -> Iterator[str]:
+    lines = [table.columns, *table.rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(table.columns))]
+    for line in lines:
+        cells = [
+            cell.rjust(width) if column in table.numbers else cell.ljust(width)
+            for cell, width, column in zip(line, widths, table.columns, strict=True)
+        ]
+        yield "   ".join(cells).rstrip()
+
+
+def _models(models: Iterable[Json]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for model in models:
+        about = (f"{model['costPerHour']:.2f}", f"{model['served']:g} of {model['rate']:g}/s", _predicted(model))
+        where = [
+            (str(one["replicas"]), one["gpu"], str(one["tensorParallel"]), one["pool"]) for one in model["allocations"]
+        ]
+        for index, place in enumerate(where or [("0", "-", "-", "-")]):
+            rows.append((model["model"], *place, *about) if index == 0 else ("", *place, "", "", ""))
+    columns = ("MODEL", "REPLICAS", "GPU", "TP", "POOL", "COST/H", "SERVED", "PREDICTED")
+    return Table(columns, tuple(rows), frozenset({"REPLICAS", "TP", "COST/H", "SERVED"}))
+
+
+def _predicted(model: Json) -> str:
+    """What the plan expects, and how far that can be trusted."""
+    predicted = model["predicted"]
+    if not model["rate"]:
+        return "no traffic"
+    if not model["served"]:
+        return "not served"
+    verdict = "SLO met" if predicted["met"] else "SLO missed"
+    share = f"{100 * predicted['attainment']:.4g}% within, target {100 * predicted['target']:.4g}%"
+    source = "Estimated" if predicted["estimated"] else "Profile"
+    error = f" ±{100 * predicted['error']:.0f}%" if predicted["error"] else ""
+    return f"{verdict} ({share}; {source}{error})"
+
+
+def _pools(pools: Iterable[Json], total: float) -> Table:
+    rows = [
+        (
+            one["pool"],
+            one["gpu"],
+            f"{one['nodes']} of {one['maxNodes']}",
+            f"{one['pricePerNodeHour']:.2f}",
+            f"{one['costPerHour']:.2f}",
+        )
+        for one in pools
+    ]
+    rows.append(("total", "", "", "", f"{total:.2f}"))
+    columns = ("POOL", "GPU", "NODES", "PRICE/NODE-H", "COST/H")
+    return Table(columns, tuple(rows), frozenset(columns[2:]))
+
+
+def _comparisons(comparisons: Iterable[Json]) -> Table:
+    rows: list[tuple[str, ...]] = []
+    for one in comparisons:
+        cost = "-" if one["costPerHour"] is None else f"{one['costPerHour']:.2f}"
+        saving = "-" if one["saving"] is None else f"{100 * one['saving']:.0f}%"
+        rows.append((one["gpu"], cost, saving, one["reason"]))
+    columns: tuple[str, ...] = ("SINGLE TYPE", "COST/H", "SAVING", "WHY NOT")
+    if not any(row[3] for row in rows):
+        columns, rows = columns[:3], [row[:3] for row in rows]
+    return Table(columns, tuple(rows), frozenset({"COST/H", "SAVING"}))
+
+
+def _unserved(unserved: Iterable[Json]) -> Table:
+    rows = tuple((one["model"], _size(one), f"{one['rate']:.4g}/s", one["reason"]) for one in unserved)
+    return Table(("NOT SERVED", "TOKENS", "RATE", "WHY, AND WHAT TO CHANGE"), rows, frozenset({"RATE"}))
+
+
+def _size(one: Json) -> str:
+    return "all" if one["inputTokens"] is None else f"{one['inputTokens']}+{one['outputTokens']}"
+
+
+def _refused(refused: Iterable[Json]) -> Table:
+    rows = tuple(
+        (f"{one['kind']} {one['name']}", f"{one['file']}:{one['line']}", one["reason"], one["message"])
+        for one in refused
+    )
+    return Table(("LEFT OUT", "GIVEN ON", "REASON", "WHAT TO CHANGE"), rows)

@@ -1,0 +1,125 @@
+"""Decision → what should be in the cluster after this pass: manifests in order, and what should go. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from motley_operator.admission import inspected, key_of, needs_inspection, source_of
+from motley_operator.api import GPUPool, Model
+from motley_operator.fleet import DeploymentView, FleetView
+from motley_operator.formulation import Formulation
+from motley_operator.labels import DRAIN_FINALIZER
+from motley_operator.manifests import (
+    Group,
+    deployment,
+    groups_of,
+    inspection_job,
+    model_objects,
+    routing_table,
+    service,
+)
+from motley_operator.planning import Decision
+from motley_operator.reasons import HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, SERVED_NAME_TAKEN, Finding
+from motley_operator.rollout import Step, next_step
+from motley_operator.settings import Settings
+
+Manifest = Mapping[str, Any]
+
+
+Reference = tuple[str, str | None, str]
+"""Kind, namespace, name."""
+
+
+@dataclass(frozen=True)
+class Desired:
+    groups: tuple[Group, ...] = ()
+    manifests: tuple[tuple[str, Manifest], ...] = field(default=(), hash=False)
+    """(key of the Model it is for, manifest), in the order to apply."""
+    scales: tuple[tuple[DeploymentView, int], ...] = ()
+    """Leaving groups that make room, with the replicas they keep."""
+    gone: tuple[Reference, ...] = ()
+    drains: Mapping[str, bool] = field(default_factory=dict, hash=False)
+    """By name of a GPUPool, whether it should carry the drain finalizer."""
+    settled: bool = True
+    """Nothing is on its way: the next pass can wait."""
+
+
+def desired(view: FleetView, formulation: Formulation, decision: Decision, settings: Settings) -> Desired:
+    plan = decision.active
+    jobs, reading = _inspections(view, formulation, settings)
+    drains = {pool.metadata.name: _drain(pool, view) for pool in view.pools}
+    if plan is None:
+        return Desired(manifests=jobs, drains=drains, settled=not reading)
+    groups = groups_of(plan, formulation.models, {pool.metadata.name: pool for pool in view.pools}, settings)
+    held = {f"{one.namespace}/{one.name}" for one in view.unreadable if one.kind == "Model"}
+    step = next_step(groups, view, plan, held)
+    manifests = (*jobs, *_of_models(formulation.models.values(), groups, step, decision, settings))
+    kept = {reference(manifest) for _, manifest in manifests} | reading
+    kept |= {(kind, one.namespace, one.name) for one, _ in step.shrinking for kind in ("Deployment", "Service")}
+    return Desired(
+        groups=groups,
+        manifests=manifests,
+        scales=tuple((one, replicas) for one, replicas in step.shrinking if replicas != one.replicas),
+        gone=tuple(one for one, model in sorted(view.owned.items(), key=str) if one not in kept and model not in held),
+        drains=drains,
+        settled=not (reading or step.shrinking or step.gone or any(pod.unschedulable_since for pod in view.pods)),
+    )
+
+
+def reference(manifest: Manifest) -> Reference:
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("namespace"), metadata["name"]
+
+
+def _of_models(
+    models: Iterable[Model], groups: tuple[Group, ...], step: Step, decision: Decision, settings: Settings
+) -> Iterable[tuple[str, Manifest]]:
+    """The policy before the pods that it protects, the table after the Services that it names."""
+    assert decision.active is not None
+    for model in models:
+        own = [group for group in groups if group.model.key == model.key]
+        leaving = [one.name for one, _ in step.shrinking if f"{one.namespace}/{one.model}" == model.key]
+        objects: list[Manifest] = []
+        if own:
+            objects += model_objects(model, settings)
+        for group in own:
+            objects += [service(group), deployment(group, step.replicas[group.name])]
+        objects.append(routing_table(model, own, leaving, decision.active))
+        yield from ((key_of(model), manifest) for manifest in objects)
+
+
+def _inspections(
+    view: FleetView, formulation: Formulation, settings: Settings
+) -> tuple[tuple[tuple[str, Manifest], ...], set[Reference]]:
+    """Jobs for Models whose shape must be read, and those under way. A failed one stays until its time is over, so that
+    it is repeated at intervals; one that succeeded has done its work."""
+    refused = {HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, SERVED_NAME_TAKEN}
+    manifests, under_way = [], set()
+    for model in view.models:
+        finding = formulation.findings.get(key_of(model))
+        allowed = model.metadata.deletion_timestamp is None and (finding is None or finding.reason not in refused)
+        if not allowed or not needs_inspection(model):
+            continue
+        found = inspected(model, view)
+        if isinstance(found, Finding):
+            under_way |= {
+                ("Job", job.namespace, job.name)
+                for job in view.inspections
+                if (job.namespace, job.model, job.source)
+                == (model.metadata.namespace, model.metadata.name, source_of(model))
+            }
+        elif found is None:
+            wanted = model.spec.placement.pools
+            pools = [pool for name, pool in formulation.pools.items() if not wanted or name in wanted]
+            job = inspection_job(model, pools, settings)
+            manifests.append((key_of(model), job))
+            under_way.add(reference(job))
+    return tuple(manifests), under_way
+
+
+def _drain(pool: GPUPool, view: FleetView) -> bool:
+    """A pool is held back from deletion while replicas run on it."""
+    if pool.metadata.deletion_timestamp is None:
+        return True
+    busy = any(one.pool == pool.metadata.name and one.replicas for one in view.deployments)
+    return busy and DRAIN_FINALIZER in pool.metadata.finalizers

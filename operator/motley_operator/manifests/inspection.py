@@ -1,0 +1,94 @@
+"""The Job that reads a Model's config.json where only a pod can: in a PVC, behind a hub's token, on a node's disk."""
+
+import hashlib
+from collections.abc import Sequence
+
+from motley_operator.admission import source_of
+from motley_operator.api import GPUPool, Model
+from motley_operator.labels import COMPONENT, MANAGED, MODEL, SOURCE
+from motley_operator.manifests.engine import tolerations
+from motley_operator.manifests.pods import (
+    CONTAINER_SECURITY,
+    POD_SECURITY,
+    Manifest,
+    env_from,
+    env_of,
+    owner_of,
+    pull_secrets,
+    storage_of,
+)
+from motley_operator.settings import Settings
+
+RETRY_SECONDS = 300
+"""A finished Job is removed after this long; if the shape is still unknown, it is tried again."""
+
+
+def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -> Manifest:
+    """Runs on any node of the pools that the Model may use: these can read its source."""
+    volumes, mounts = storage_of(model, settings)
+    labels = {**MANAGED, COMPONENT: "inspection", MODEL: model.metadata.name}
+    digest = hashlib.sha256(f"{model.key} {source_of(model)}".encode()).hexdigest()[:10]
+    config = {
+        "model": model.key,
+        "servedName": model.served_name,
+        "source": model.spec.source.uri,
+        "revision": model.spec.source.revision,
+        "dtype": model.spec.dtype,
+        "maxModelLen": model.spec.context_length,
+    }
+    container = {
+        "name": "inspection",
+        "image": model.spec.engine.image or settings.engine_image,
+        "imagePullPolicy": settings.engine_image_pull_policy,
+        "command": [settings.engine_python, "-m", "motley_worker.inspect"],
+        "env": env_of(model, settings, config),
+        "envFrom": env_from(model),
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
+        "volumeMounts": mounts,
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": f"inspect-{model.metadata.name}"[:52].rstrip("-.") + f"-{digest}",
+            "namespace": model.metadata.namespace,
+            "labels": labels,
+            "annotations": {SOURCE: source_of(model)},
+            "ownerReferences": [owner_of(model)],
+        },
+        "spec": {
+            "backoffLimit": 2,
+            "activeDeadlineSeconds": 600,
+            "ttlSecondsAfterFinished": RETRY_SECONDS,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "securityContext": POD_SECURITY,
+                    "imagePullSecrets": pull_secrets(model),
+                    "tolerations": [toleration for pool in pools for toleration in tolerations(pool)],
+                    **_on_nodes_of(pools),
+                    "containers": [container],
+                    "volumes": volumes,
+                },
+            },
+        },
+    }
+
+
+def _on_nodes_of(pools: Sequence[GPUPool]) -> Manifest:
+    terms = [
+        {
+            "matchExpressions": [
+                {"key": key, "operator": "In", "values": [value]}
+                for key, value in sorted(pool.spec.node_selector.items())
+            ]
+        }
+        for pool in pools
+    ]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"affinity": {"nodeAffinity": required}} if terms else {}

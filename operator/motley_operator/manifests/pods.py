@@ -1,0 +1,97 @@
+"""What engine pods and inspection pods share: the worker's configuration, weights, mounts, security."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from motley_operator.api import Model
+from motley_operator.settings import Settings
+
+Manifest = dict[str, Any]
+
+USER = 65532
+CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+POD_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def owner_of(model: Model) -> Manifest:
+    """Deleting the Model deletes what it owns, the operator running or not."""
+    return {
+        "apiVersion": model.api_version,
+        "kind": model.kind,
+        "name": model.metadata.name,
+        "uid": model.metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def env_of(model: Model, settings: Settings, worker_config: Mapping[str, Any]) -> list[Manifest]:
+    """The operator's defaults, then the Model's, then what no Model may change."""
+    found: dict[str, Manifest] = {name: {"name": name, "value": value} for name, value in settings.engine_env.items()}
+    for variable in model.spec.engine.env:
+        if variable.secret_key:
+            reference = {"name": variable.secret_key.name, "key": variable.secret_key.key}
+            found[variable.name] = {"name": variable.name, "valueFrom": {"secretKeyRef": reference}}
+        else:
+            found[variable.name] = {"name": variable.name, "value": variable.value or ""}
+    fixed = {
+        "HOME": "/home/motley",
+        "MOTLEY_WORKER_CONFIG": json.dumps(worker_config, sort_keys=True),
+    }
+    return [*(found | {name: {"name": name, "value": value} for name, value in fixed.items()}).values()]
+
+
+def env_from(model: Model) -> list[Manifest]:
+    secret = model.spec.source.secret_name
+    return [{"secretRef": {"name": secret}}] if secret else []
+
+
+def storage_of(model: Model, settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
+    """(volumes, mounts): weights, their cache, and the writable folders of a read-only root file system."""
+    spec = model.spec
+    volumes: list[Manifest] = [
+        {"name": "home", "emptyDir": {}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": "cache", **_cache(model)},
+    ]
+    mounts: list[Manifest] = [
+        {"name": "home", "mountPath": "/home/motley"},
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "cache", "mountPath": "/cache"},
+    ]
+    scheme, _, path = spec.source.uri.partition("://")
+    if scheme == "pvc":
+        claim = {"claimName": path.split("/", 1)[0], "readOnly": True}
+        volumes.append({"name": "weights", "persistentVolumeClaim": claim})
+        mounts.append({"name": "weights", "mountPath": "/weights", "readOnly": True})
+    host_paths = [*settings.engine_host_paths, *([path] if scheme == "file" else [])]
+    for number, host_path in enumerate(dict.fromkeys(host_paths)):
+        volumes.append({"name": f"host-{number}", "hostPath": {"path": host_path, "type": "Directory"}})
+        mounts.append({"name": f"host-{number}", "mountPath": host_path, "readOnly": True})
+    return volumes, mounts
+
+
+def _cache(model: Model) -> Manifest:
+    cache = model.spec.cache
+    if cache.persistent_volume_claim:
+        return {"persistentVolumeClaim": {"claimName": cache.persistent_volume_claim}}
+    if cache.host_path:
+        return {"hostPath": {"path": cache.host_path, "type": "DirectoryOrCreate"}}
+    return {"emptyDir": {}}
+
+
+def pull_secrets(model: Model) -> list[Manifest]:
+    return [{"name": name} for name in model.spec.image_pull_secrets]

@@ -1,0 +1,209 @@
+"""Problem → which Plan holds: the newest that may be applied, or a new one where the inputs ask for it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from motley_operator import reasons
+from motley_operator.api import Metadata, Plan, PlanSpec
+from motley_operator.api.plan import (
+    Comparison,
+    EngineSettings,
+    PlannedAllocation,
+    PlannedAssignment,
+    PlannedBucket,
+    PlannedModel,
+    PlannedNodes,
+    Share,
+    Unserved,
+)
+from motley_operator.fleet import FleetView
+from motley_operator.formulation import Formulation
+from motley_operator.reasons import Finding
+from motley_operator.triggers import inputs_of, replan
+from motley_solver import check
+from motley_solver.plan import Infeasible, Outcome, Unsolved
+from motley_solver.plan import Plan as Solved
+from motley_solver.problem import Problem
+
+KEPT_PLANS = 20
+_NAME = re.compile(r"^plan-([0-9]{6,})-[0-9a-f]+$")
+
+Solve = Callable[[Problem], Outcome]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """`active` is to be deployed (None: leave everything as it is); `new` is to be stored; `obsolete` may go."""
+
+    active: Plan | None
+    new: Plan | None = None
+    obsolete: tuple[str, ...] = ()
+    trouble: Finding | None = None
+    """Why there is no better plan than the active one."""
+    trigger: Finding | None = None
+    solve_seconds: float | None = None
+
+
+def decision(view: FleetView, formulation: Formulation, solve: Solve) -> Decision:
+    """Plans anew where the inputs changed; fails static: without a new plan the last one stays."""
+    newest = max(view.plans, key=_sequence, default=None)
+    inputs = inputs_of(formulation.problem)
+    trigger = replan(newest.spec.inputs if newest else None, inputs)
+    if trigger is None or (newest is None and not formulation.problem.models):
+        return _settled(view, None)
+    outcome = solve(formulation.problem)
+    if isinstance(outcome, Infeasible):
+        trouble = Finding(reasons.INFEASIBLE, "; ".join(outcome.reasons))
+        return Decision(applicable(view), trouble=trouble, trigger=trigger)
+    if isinstance(outcome, Unsolved):
+        return Decision(applicable(view), trouble=Finding(reasons.UNSOLVED, outcome.reason), trigger=trigger)
+    broken = check.violations(formulation.problem, outcome)
+    if broken:
+        return Decision(applicable(view), trouble=Finding(reasons.CHECK_FAILED, "; ".join(broken)), trigger=trigger)
+    new = plan_of(formulation.problem, outcome, trigger.message, inputs, _sequence(newest) + 1 if newest else 1)
+    return _settled(view, new, trigger, outcome.solve_seconds)
+
+
+def _settled(
+    view: FleetView, new: Plan | None, trigger: Finding | None = None, solve_seconds: float | None = None
+) -> Decision:
+    plans = (*view.plans, new) if new else view.plans
+    active = applicable(view, plans)
+    newest = max(plans, key=_sequence, default=None)
+    waiting = None
+    if newest is not None and newest is not active:
+        waiting = Finding(
+            reasons.WAITING_FOR_APPROVAL,
+            f"Plan {newest.metadata.name} waits: kubectl patch plan {newest.metadata.name} --type=merge "
+            """-p '{"spec":{"approved":true}}'""",
+        )
+    old = sorted(plans, key=_sequence)[:-KEPT_PLANS]
+    obsolete = tuple(plan.metadata.name for plan in old if plan is not active)
+    return Decision(active, new, obsolete, waiting, trigger, solve_seconds)
+
+
+def applicable(view: FleetView, plans: tuple[Plan, ...] | None = None) -> Plan | None:
+    """The newest plan; where approval is manual, the newest that a person approved."""
+    manual = view.fleet.spec.approval == "Manual"
+    candidates = [plan for plan in (view.plans if plans is None else plans) if plan.spec.approved or not manual]
+    return max(candidates, key=_sequence, default=None)
+
+
+def _sequence(plan: Plan) -> int:
+    match = _NAME.match(plan.metadata.name)
+    return int(match[1]) if match else 0
+
+
+def plan_of(problem: Problem, solved: Solved, reason: str, inputs: dict[str, str], sequence: int) -> Plan:
+    """The decision as a Plan object. Its name counts up, so that the newest one is known without a clock."""
+    errors = {(model.name, c.key): c.error for model in problem.models for c in model.configurations}
+    decided = {
+        "allocations": tuple(
+            PlannedAllocation(
+                model=one.model,
+                pool=one.pool,
+                gpu=one.gpu,
+                tensor_parallel=one.tensor_parallel,
+                replicas=one.replicas,
+                engine=EngineSettings(
+                    max_num_batched_tokens=one.settings.max_num_batched_tokens,
+                    max_num_seqs=one.settings.max_num_seqs,
+                    max_model_len=one.settings.max_model_len,
+                ),
+                estimated=one.estimated,
+                error=errors[one.model, one.configuration],
+            )
+            for one in solved.allocations
+        ),
+        "nodes": tuple(
+            PlannedNodes(pool=one.pool, nodes=one.nodes, cost_per_hour=round(one.cost_per_hour, 6))
+            for one in solved.nodes
+        ),
+        "models": _models(solved, errors),
+        "assignment": _assignments(problem, solved),
+        "unserved": tuple(
+            Unserved(
+                model=one.model,
+                input_tokens=one.bucket.input_tokens,
+                output_tokens=one.bucket.output_tokens,
+                rate=one.rate,
+                reason=one.reason,
+            )
+            for one in solved.unserved
+        ),
+    }
+    plain = {name: [item.to_json() for item in items] for name, items in decided.items()}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
+    spec = PlanSpec(
+        digest=digest,
+        inputs=inputs,
+        cost_per_hour=round(solved.cost_per_hour, 6),
+        objective=round(solved.objective, 6),
+        lower_bound=round(solved.lower_bound, 6),
+        proven=solved.proven,
+        reason=reason,
+        comparisons=tuple(
+            Comparison(gpu=one.gpu, cost_per_hour=one.cost_per_hour, reason=one.reason) for one in solved.comparisons
+        ),
+        solve_seconds=round(solved.solve_seconds, 3),
+        **decided,  # type: ignore[arg-type]
+    )
+    return Plan(metadata=Metadata(name=f"plan-{sequence:06d}-{digest}"), spec=spec)
+
+
+def _models(solved: Solved, errors: Mapping[tuple[str, str], float]) -> tuple[PlannedModel, ...]:
+    def error_of(model: str) -> float:
+        return max((errors[model, one.configuration] for one in solved.allocations if one.model == model), default=0.0)
+
+    return tuple(
+        PlannedModel(
+            model=one.model,
+            replicas=one.replicas,
+            cost_per_hour=round(one.cost_per_hour, 6),
+            predicted_attainment=round(one.predicted_attainment, 6),
+            estimated=one.estimated,
+            error=error_of(one.model),
+        )
+        for one in solved.models
+    )
+
+
+def _assignments(problem: Problem, solved: Solved) -> tuple[PlannedAssignment, ...]:
+    shares: dict[tuple[str, object], dict[str, float]] = {}
+    for one in solved.assignment:
+        of_bucket = shares.setdefault((one.model, one.bucket), {})
+        of_bucket[one.configuration] = of_bucket.get(one.configuration, 0.0) + one.share
+    configurations = {(model.name, c.key): c for model in problem.models for c in model.configurations}
+    return tuple(
+        PlannedAssignment(
+            model=model.name,
+            buckets=tuple(
+                PlannedBucket(
+                    input_tokens=load.bucket.input_tokens,
+                    output_tokens=load.bucket.output_tokens,
+                    rate=load.rate,
+                    shares=tuple(
+                        Share(
+                            pool=configurations[model.name, key].pools[0],
+                            tensor_parallel=configurations[model.name, key].tensor_parallel,
+                            share=round(share, 6),
+                        )
+                        for key, share in sorted(shares.get((model.name, load.bucket), {}).items())
+                    ),
+                )
+                for load in model.buckets
+            ),
+        )
+        for model in problem.models
+    )
+
+
+def single_type(plan: Plan) -> str:
+    """`L4 3.20, A100 7.34, H100 cannot serve`: one line for a printer column."""
+    return ", ".join(
+        f"{one.gpu} {one.cost_per_hour:.2f}" if one.cost_per_hour is not None else f"{one.gpu} cannot serve"
+        for one in plan.spec.comparisons
+    )

@@ -1,0 +1,204 @@
+"""One pass: observe → decide → act → report. I/O at both ends, pure functions between; what it needs of the outside is
+said here as small protocols, so that it runs against anything of that shape."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+
+from motley_operator import events, metrics, planning, status
+from motley_operator.api import KINDS, Resource
+from motley_operator.desired import Desired, Reference, desired, reference
+from motley_operator.errors import ApiError, NotFound
+from motley_operator.fleet import OWNED, FleetView, TrafficView, fleet_view
+from motley_operator.formulation import formulated
+from motley_operator.labels import COMPONENT, DRAIN_FINALIZER, MANAGED_BY
+from motley_operator.planning import Decision, Solve
+from motley_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+Json = dict[str, Any]
+
+OURS = f"{MANAGED_BY}=motley"
+SOON_SECONDS = 3.0
+"""Until the next pass while something is on its way."""
+
+
+class KubeApi(Protocol):
+    def listed(self, kind: str, namespace: str | None = None, selector: str = "") -> list[Json]: ...
+    def apply(self, manifest: Mapping[str, Any]) -> Json: ...
+    def apply_status(self, manifest: Mapping[str, Any]) -> Json: ...
+    def create(self, manifest: Mapping[str, Any]) -> Json: ...
+    def set_finalizers(self, kind: str, obj: Mapping[str, Any], finalizers: list[str]) -> Json: ...
+    def scale(self, kind: str, namespace: str, name: str, replicas: int) -> Json: ...
+    def delete(self, kind: str, namespace: str | None, name: str) -> None: ...
+
+
+ObserveTraffic = Callable[[Iterable[str]], Mapping[str, TrafficView]]
+
+
+@dataclass(frozen=True)
+class _Applied:
+    digest: str
+    version: object
+    """What the object's generation (or resourceVersion) was right after."""
+
+
+class Reconciler:
+    """Holds no decision: what it keeps between passes only saves work, and is rebuilt after a restart."""
+
+    def __init__(
+        self, kube: KubeApi, traffic: ObserveTraffic, settings: Settings, solve: Solve, clock: Callable[[], datetime]
+    ) -> None:
+        self._kube, self._traffic, self._settings, self._solve, self._clock = kube, traffic, settings, solve, clock
+        self._applied: dict[Reference, _Applied] = {}
+
+    def run_pass(self) -> float:
+        """One pass; returns seconds after which the next one should come at the latest."""
+        began = time.monotonic()
+        raw = self._observe()
+        view = fleet_view(self._clock(), raw, self._traffic(self._routers(raw)))
+        formulation = formulated(view)
+        decision = planning.decision(view, formulation, self._solve)
+        wanted = desired(view, formulation, decision, self._settings)
+        failures = self._act(raw, decision, wanted)
+        self._report(raw, status.Outcome(view, formulation, decision, wanted.groups, failures))
+        self._measure(view, decision, wanted)
+        metrics.PASS_SECONDS.observe(time.monotonic() - began)
+        waiting = not wanted.settled or bool(failures) or decision.new is not None
+        return SOON_SECONDS if waiting else self._settings.resync_seconds
+
+    def _observe(self) -> dict[str, list[Json]]:
+        raw = {kind.crd.plural: self._kube.listed(kind.__name__) for kind in KINDS}
+        for plural, kind in OWNED.items():
+            if plural not in raw:
+                raw[plural] = self._kube.listed(kind, selector=OURS)
+        raw["pods"] = self._kube.listed("Pod", selector=f"{OURS},{COMPONENT}")
+        selectors = {
+            ",".join(f"{key}={value}" for key, value in sorted(pool["spec"]["nodeSelector"].items()))
+            for pool in raw["gpupools"]
+        }
+        nodes = [node for selector in sorted(selectors) for node in self._kube.listed("Node", selector=selector)]
+        raw["nodes"] = list({node["metadata"]["name"]: node for node in nodes}.values())
+        service = f"kubernetes.io/service-name={self._settings.router_service}"
+        raw["endpointslices"] = self._kube.listed("EndpointSlice", self._settings.namespace, service)
+        return raw
+
+    def _routers(self, raw: Mapping[str, list[Json]]) -> list[str]:
+        return sorted(
+            f"{address}:{port['port']}"
+            for endpoints in raw["endpointslices"]
+            for port in endpoints.get("ports") or ()
+            for endpoint in endpoints.get("endpoints") or ()
+            if endpoint.get("conditions", {}).get("ready")
+            for address in endpoint["addresses"]
+        )
+
+    def _act(self, raw: Mapping[str, list[Json]], decision: Decision, wanted: Desired) -> dict[str, str]:
+        """Applies everything; one object's failure is collected and never hides another's."""
+        if decision.new:
+            self._kube.create(decision.new.to_json())
+            log.info("new plan: %s", decision.new.spec.reason, extra={"plan": decision.new.metadata.name})
+        self._set_drains(raw["gpupools"], wanted)
+        present = {reference(_with_kind(one, kind)): one for plural, kind in OWNED.items() for one in raw[plural]}
+        actions: list[tuple[str, Callable[[], object]]] = [
+            *((key, partial(self._apply, manifest, present)) for key, manifest in wanted.manifests),
+            *(
+                (
+                    f"Model {one.namespace}/{one.model}",
+                    partial(self._kube.scale, "Deployment", one.namespace, one.name, n),
+                )
+                for one, n in wanted.scales
+            ),
+            *((f"{one[0]} {one[1]}/{one[2]}", partial(self._kube.delete, *one)) for one in wanted.gone),
+            *((f"Plan {name}", partial(self._kube.delete, "Plan", None, name)) for name in decision.obsolete),
+        ]
+        failures: dict[str, str] = {}
+        for key, act in actions:
+            try:
+                act()
+            except ApiError as error:
+                log.warning("%s", error, extra={"object": key})
+                failures.setdefault(key, str(error))
+        return failures
+
+    def _apply(self, manifest: Mapping[str, Any], present: Mapping[Reference, Json]) -> None:
+        """Skipped while the object is as our last apply of the same manifest left it."""
+        key = reference(manifest)
+        digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        found = present.get(key)
+        if found is not None and self._applied.get(key) == _Applied(digest, _version(found)):
+            return
+        self._applied[key] = _Applied(digest, _version(self._kube.apply(manifest)))
+
+    def _set_drains(self, pools: Iterable[Json], wanted: Desired) -> None:
+        for raw in pools:
+            metadata = raw["metadata"]
+            before = metadata.get("finalizers") or []
+            others = [one for one in before if one != DRAIN_FINALIZER]
+            after = [*others, DRAIN_FINALIZER] if wanted.drains.get(metadata["name"]) else others
+            if set(after) != set(before):
+                try:
+                    self._kube.set_finalizers("GPUPool", raw, after)
+                except ApiError as error:
+                    log.warning("%s", error, extra={"pool": metadata["name"]})
+
+    def _report(self, raw: Mapping[str, list[Json]], outcome: status.Outcome) -> None:
+        """Statuses that changed, and an event for each condition whose reason did."""
+        for resource, wanted in status.statuses(outcome):
+            before = resource.status  # type: ignore[attr-defined]
+            if before == wanted:
+                continue
+            try:
+                self._kube.apply_status(_status_manifest(resource, wanted.to_json()))
+                for event in events.changes(resource, before.conditions, wanted.conditions):  # type: ignore[attr-defined]
+                    self._kube.create(events.manifest(event, outcome.view.now))
+            except NotFound:
+                pass  # deleted meanwhile
+            except ApiError as error:
+                log.warning("%s", error, extra={"object": resource.key})
+        for one in outcome.view.unreadable:
+            log.error("reading %s %s/%s: %s", one.kind, one.namespace, one.name, one.message)
+
+    def _measure(self, view: FleetView, decision: Decision, wanted: Desired) -> None:
+        if decision.solve_seconds is not None:
+            metrics.SOLVE_SECONDS.observe(decision.solve_seconds)
+        if decision.new and decision.trigger:
+            metrics.REPLANS.labels(decision.trigger.reason).inc()
+        if decision.active:
+            metrics.PLAN_COST.set(decision.active.spec.cost_per_hour)
+            metrics.PLAN_BOUND.set(decision.active.spec.lower_bound)
+        ready = {(one.namespace, one.name): one.ready for one in view.deployments}
+        counts: dict[tuple[str, str], tuple[int, int]] = {}
+        for group in wanted.groups:
+            key = (group.model.key, group.allocation.pool)
+            had = counts.get(key, (0, 0))
+            up = ready.get((group.model.metadata.namespace or "", group.name), 0)
+            counts[key] = (had[0] + group.allocation.replicas, had[1] + up)
+        metrics.set_replicas((model, pool, *count) for (model, pool), count in counts.items())
+
+
+def _with_kind(raw: Json, kind: str) -> Json:
+    """Lists leave out the kind of their items."""
+    return {"kind": kind, "metadata": raw["metadata"]}
+
+
+def _version(obj: Json) -> object:
+    """Changes when the spec does; a Service has no generation."""
+    metadata = obj["metadata"]
+    return metadata.get("generation") or metadata["resourceVersion"]
+
+
+def _status_manifest(resource: Resource, wanted: Json) -> Json:
+    metadata = {"name": resource.metadata.name, "namespace": resource.metadata.namespace}
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {key: value for key, value in metadata.items() if value},
+        "status": wanted,
+    }

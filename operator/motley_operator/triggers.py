@@ -1,0 +1,40 @@
+"""Must the fleet be planned anew? From fingerprints of what the last plan was made from and of what is there now."""
+
+import hashlib
+from collections.abc import Mapping
+
+from motley_operator.reasons import Finding
+from motley_solver.problem import Problem
+
+FIRST_PLAN = "FirstPlan"
+INPUTS_CHANGED = "InputsChanged"
+_NAMED = 5
+"""So many objects are named in a reason; the rest is counted."""
+
+
+def inputs_of(problem: Problem) -> dict[str, str]:
+    """A fingerprint for every model and pool of the problem, and one for what holds for all of them.
+
+    What runs at the moment is left out: it breaks ties but is no reason to plan anew."""
+    models = {f"Model {model.name}": _fingerprint(model) for model in problem.models}
+    pools = {f"GPUPool {pool.name}": _fingerprint(pool) for pool in problem.pools}
+    return {"Fleet": _fingerprint((problem.budget_per_hour, problem.headroom))} | models | pools
+
+
+def _fingerprint(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:10]
+
+
+def replan(last: Mapping[str, str] | None, now: Mapping[str, str]) -> Finding | None:
+    """Why a new plan is needed, or None while the last one still answers the question that is asked."""
+    if last is None:
+        return Finding(FIRST_PLAN, "first plan")
+    changes = [
+        *(f"{name} added" for name in now if name not in last),
+        *(f"{name} changed" for name in now if name in last and now[name] != last[name]),
+        *(f"{name} removed" for name in last if name not in now),
+    ]
+    if not changes:
+        return None
+    more = f" and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
+    return Finding(INPUTS_CHANGED, ", ".join(changes[:_NAMED]) + more)

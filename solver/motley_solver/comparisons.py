@@ -1,0 +1,61 @@
+"""What the same load would cost on one GPU type alone, each solved exactly, with the reason where it cannot be.
+It restricts the problem and asks the same optimisation; nothing is estimated here."""
+
+from dataclasses import replace
+from time import monotonic
+
+from motley_solver.ilp import solve
+from motley_solver.plan import Comparison, Infeasible, Outcome, Plan, Unsolved
+from motley_solver.problem import ModelDemand, Problem
+
+
+def with_comparisons(problem: Problem, outcome: Outcome, time_limit_seconds: float = 5.0) -> Outcome:
+    """A plan with its comparisons; other outcomes as they are."""
+    if not isinstance(outcome, Plan):
+        return outcome
+    return replace(outcome, comparisons=comparisons(problem, outcome, time_limit_seconds))
+
+
+def comparisons(problem: Problem, plan: Plan, time_limit_seconds: float = 5.0) -> tuple[Comparison, ...]:
+    """One per GPU type of the pools, within the time given for all; pools without GPUs stay in each of them."""
+    deadline = monotonic() + time_limit_seconds
+    types = sorted({pool.gpu for pool in problem.pools if pool.gpus_per_node > 0})
+    found = []
+    for left, gpu in zip(range(len(types), 0, -1), types, strict=True):
+        found.append(_alone(problem, plan, gpu, max(0.2, (deadline - monotonic()) / left)))
+    return tuple(found)
+
+
+def _restricted(model: ModelDemand, gpu: str) -> ModelDemand:
+    return replace(model, configurations=tuple(c for c in model.configurations if c.gpu == gpu or c.gpus == 0))
+
+
+def _alone(problem: Problem, plan: Plan, gpu: str, time_limit_seconds: float) -> Comparison:
+    alone = replace(
+        problem,
+        models=tuple(_restricted(model, gpu) for model in problem.models),
+        pools=tuple(pool for pool in problem.pools if pool.gpu == gpu or pool.gpus_per_node == 0),
+        running=(),
+    )
+    outcome = solve(alone, time_limit_seconds)
+    if isinstance(outcome, Infeasible):
+        return Comparison(gpu, None, outcome.reasons[0])
+    if isinstance(outcome, Unsolved):
+        return Comparison(gpu, None, "not solved in time", proven=False)
+    if _serves_less(problem, outcome, plan):
+        already = {(left.model, left.bucket) for left in plan.unserved}
+        new = [left for left in outcome.unserved if (left.model, left.bucket) not in already] or outcome.unserved
+        left = new[0]
+        return Comparison(gpu, None, f"cannot serve {left.model} {left.bucket}: {left.reason}")
+    return Comparison(gpu, outcome.cost_per_hour, "", outcome.proven)
+
+
+def _serves_less(problem: Problem, one: Plan, other: Plan) -> bool:
+    """By priority, highest first; a plan that serves more of an important model does not serve less."""
+    for priority in sorted({model.priority for model in problem.models}, reverse=True):
+        names = {model.name for model in problem.models if model.priority == priority}
+        served = [sum(s.served for s in plan.models if s.model in names) for plan in (one, other)]
+        if abs(served[0] - served[1]) > 1e-6 * max(served):
+            return served[0] < served[1]
+    replicas = [{s.model for s in plan.models if s.replicas} for plan in (one, other)]
+    return not replicas[1] <= replicas[0]

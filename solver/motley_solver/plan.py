@@ -1,0 +1,115 @@
+"""What the planner answers: a plan (maybe partial), a contradiction, or no answer in time. Frozen values that a
+person can read; they know nothing of how they were found."""
+
+from dataclasses import dataclass
+
+from motley_solver.problem import EngineSettings, Role
+from motley_solver.workload import Bucket
+
+
+@dataclass(frozen=True)
+class Allocation:
+    model: str
+    pool: str
+    gpu: str
+    tensor_parallel: int
+    role: Role
+    replicas: int
+    configuration: str  # Configuration.key
+    settings: EngineSettings
+    gpus: int  # per replica; 0 on a pool without GPUs
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class PoolNodes:
+    pool: str
+    nodes: int
+    price_per_node_hour: float
+
+    @property
+    def cost_per_hour(self) -> float:
+        return self.nodes * self.price_per_node_hour
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The share of one bucket's requests that goes to one configuration (to all its replicas, in whatever pool)."""
+
+    model: str
+    bucket: Bucket
+    configuration: str
+    share: float  # of the bucket's whole rate; the shares of a fully served bucket add up to 1
+    within_slo: bool = True
+
+
+@dataclass(frozen=True)
+class Unserved:
+    model: str
+    bucket: Bucket
+    rate: float  # requests per second that are left out
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the same load would cost on one GPU type alone; None with a reason where that type cannot serve it."""
+
+    gpu: str
+    cost_per_hour: float | None
+    reason: str = ""
+    proven: bool = True
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """One model's part of a plan. `cost_per_hour` is its share of the nodes it stands on, by GPUs (CPUs without)."""
+
+    model: str
+    replicas: int
+    rate: float
+    served: float
+    within_slo: float
+    cost_per_hour: float
+    estimated: bool
+
+    @property
+    def predicted_attainment(self) -> float:
+        """The planned fraction of requests inside the SLO; 1.0 without traffic."""
+        return self.within_slo / self.rate if self.rate else 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    allocations: tuple[Allocation, ...]
+    nodes: tuple[PoolNodes, ...]
+    cost_per_hour: float
+    objective: float  # what was minimised; differs from the bill once switching and risk are priced
+    lower_bound: float  # no plan that serves as much has a lower objective
+    proven: bool  # nothing better exists (within the solver's tolerance)
+    assignment: tuple[Assignment, ...]
+    unserved: tuple[Unserved, ...]
+    models: tuple[ModelSummary, ...]
+    solve_seconds: float
+    comparisons: tuple[Comparison, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return not self.unserved
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """Hard constraints contradict one another; each reason names them and says what to change."""
+
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unsolved:
+    """No plan was found in the time given; the fleet should keep running as it is."""
+
+    reason: str
+
+
+Outcome = Plan | Infeasible | Unsolved

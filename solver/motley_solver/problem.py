@@ -1,0 +1,130 @@
+"""What the planner is asked: models with their load, pools with price and stock, and what each configuration serves.
+Frozen values, so that equal problems are equal questions; how they are solved and whence they come is unknown here."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from motley_solver.workload import Bucket, BucketLoad
+
+Role = Literal["aggregated"]
+ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "profile"]
+
+
+@dataclass(frozen=True)
+class Slo:
+    """TTFT target = base + per 1000 input tokens; `attainment` is the fraction of requests that must meet both."""
+
+    ttft_seconds_base: float
+    ttft_seconds_per_1k_input: float
+    tpot_seconds: float
+    attainment: float = 0.99
+
+    def ttft_seconds(self, input_tokens: int) -> float:
+        return self.ttft_seconds_base + self.ttft_seconds_per_1k_input * input_tokens / 1000
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Why a configuration cannot serve a bucket within the SLO: what it would need and what there is at best.
+
+    memory: GiB per GPU for the weights; kv, context: tokens of one request that fit in the cache or under the limit;
+    ttft, tpot: the best achievable value (needed) and the target (available) in seconds; profile: nothing is known
+    of the bucket (numbers are 0)."""
+
+    kind: ShortfallKind
+    needed: float = 0.0
+    available: float = 0.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What one replica serves of one bucket, in requests per second: within the SLO (`rate`), and when latency does
+    not matter (`best_effort`). 0.0 means not at all, and `shortfall` says why `rate` is 0."""
+
+    bucket: Bucket
+    rate: float
+    best_effort: float = 0.0
+    shortfall: Shortfall | None = None
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """One engine has one of each, whatever the sizes of its requests."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    max_model_len: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to run one model: GPU type and tensor parallelism with its engine settings."""
+
+    key: str  # unique within the model, for example "L4-tp1"
+    gpu: str
+    tensor_parallel: int
+    pools: tuple[str, ...]  # the pools it may run in; all of this GPU type
+    capacities: tuple[Capacity, ...]
+    settings: EngineSettings
+    gpus: int  # GPUs that one replica takes: tensor_parallel, and 0 on a pool without GPUs (device: cpu)
+    cpus: float = 0.0
+    memory_gib: float = 0.0
+    role: Role = "aggregated"
+    estimated: bool = False
+    error: float = 0.0  # relative error of the step time behind the capacities
+
+    def capacity(self, bucket: Bucket) -> Capacity:
+        """This bucket's capacity; a bucket without an entry cannot be served."""
+        return self._by_bucket.get(bucket) or Capacity(bucket, 0.0, 0.0, Shortfall("profile"))
+
+    @cached_property
+    def _by_bucket(self) -> dict[Bucket, Capacity]:
+        return {capacity.bucket: capacity for capacity in self.capacities}
+
+
+@dataclass(frozen=True)
+class ModelDemand:
+    name: str  # namespace/name
+    buckets: tuple[BucketLoad, ...]
+    configurations: tuple[Configuration, ...]
+    min_replicas: int = 0
+    max_replicas: int | None = None
+    priority: int = 0  # higher is served first when not everything can be
+    attainment: float = 1.0  # up to 1 − attainment of the load may be planned outside the SLO
+
+    @property
+    def rate(self) -> float:
+        return sum(load.rate for load in self.buckets)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One way to get nodes. Nodes are bought whole."""
+
+    name: str
+    gpu: str
+    gpus_per_node: int  # 0 on a pool without GPUs (device: cpu)
+    cpus_per_node: float
+    memory_gib_per_node: float
+    price_per_node_hour: float
+    max_nodes: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """Replicas that run now: among plans of equal cost the one that changes least is preferred."""
+
+    model: str
+    pool: str
+    configuration: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    models: tuple[ModelDemand, ...]
+    pools: tuple[Pool, ...]
+    budget_per_hour: float | None = None
+    headroom: float = 0.0  # 0.1 plans for 10 % more load than stated
+    running: tuple[Running, ...] = ()

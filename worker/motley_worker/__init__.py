@@ -1,0 +1,1 @@
+"""What runs in the serving path. Never imports the operator, and of the solver only `steptime` and `policy`."""
