@@ -47,7 +47,9 @@ _COMMANDS = {"up": _up, "down": _down, "status": _status, "env": _env, "images":
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m e2e.cluster", description="A real Kubernetes cluster on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python -m e2e.cluster", description="A real Kubernetes cluster on this machine."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default="demo", help="which cluster (default: demo)")

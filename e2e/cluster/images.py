@@ -25,12 +25,13 @@ CHECKOUT = Path(__file__).parents[2]
 RECIPES = CHECKOUT / "e2e" / "images"
 PROJECT = ("operator", "router", "worker")
 CODE = ("pyproject.toml", "README.md", "LICENSE", "operator", "solver", "worker")
-REQUIREMENTS = ("e2e/images/build.txt", "requirements/operator.txt", "requirements/router.txt")
+REQUIREMENTS = ("e2e/images/build.txt", "e2e/requirements/operator.txt", "e2e/requirements/router.txt")
 
 DEBIAN = "bookworm"
 MIRROR = os.environ.get("MOTLEY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 BASE_PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "python3", "python3-venv")
-BASE = "localhost/motley-base:1"
+# A change of what the base holds is a new base.
+BASE = f"localhost/motley-base:{hashlib.sha256(repr((DEBIAN, BASE_PACKAGES)).encode()).hexdigest()[:8]}"
 LEFT_OUT = ("./dev/*", "./proc/*", "./sys/*", "./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*")
 
 # Files in an image's context get one time, so that equal content is recognised in every checkout.
@@ -43,10 +44,9 @@ def tag(name: str) -> str:
 
 def build_all() -> None:
     """Builds the images of the project as the checkout is now."""
-    with locked("images"):
-        _build_base()
-        for name in PROJECT:
-            _build_project_image(name)
+    _build_base()
+    for name in PROJECT:
+        _build_project_image(name)
 
 
 def import_all(site: Site) -> None:
@@ -54,10 +54,18 @@ def import_all(site: Site) -> None:
         _import(site, tag(name))
 
 
+def import_base(site: Site) -> str:
+    """The base alone, for pods that need no more than a Python; returns its name."""
+    packages.install(packages.IMAGES)
+    _build_base()
+    _import(site, BASE)
+    return BASE
+
+
 def import_pause(site: Site) -> None:
     """The one image that every pod needs."""
     packages.install(packages.IMAGES)
-    with locked("images"), tempfile.TemporaryDirectory() as context:
+    with tempfile.TemporaryDirectory() as context:
         shutil.copy2(build_pause(RECIPES / "pause" / "main.go"), context)
         _build(node.PAUSE_IMAGE, RECIPES / "pause.Containerfile", Path(context))
     _import(site, node.PAUSE_IMAGE)
@@ -95,7 +103,7 @@ def _build_project_image(name: str) -> None:
 
 
 def _build_base() -> None:
-    with tempfile.TemporaryDirectory(dir=_folder()) as work:
+    with locked("image-base"), tempfile.TemporaryDirectory(dir=_folder()) as work:
         archive = Path(work) / "base.tar"
         if _key_of(BASE) is None:
             _debootstrap(Path(work) / "root", archive)
@@ -116,16 +124,21 @@ def _build(image: str, recipe: Path, context: Path, arguments: Mapping[str, str]
     arguments = arguments or {}
     parts = [recipe.read_text(), content_key(context), *(_key_of(base) or "" for base in arguments.values())]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    if _key_of(image) == key:
-        say(f"  ✓ image {image} from the cache")
-        return
+    with locked(f"image-{_short(image)}"):
+        if _key_of(image) == key:
+            say(f"  ✓ image {image} from the cache")
+            return
+        _build_anew(image, recipe, context, arguments)
+        _key_file(image).write_text(key)
+
+
+def _build_anew(image: str, recipe: Path, context: Path, arguments: Mapping[str, str]) -> None:
     with step(f"build image {image}"), tempfile.TemporaryDirectory() as settings:
         given = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
         volumes = [part for volume in _pip_settings(Path(settings)) for part in ("--volume", volume)]
         command = ["bud", "--isolation", "chroot", "--layers", "--pull-never", *given, *volumes]
         _buildah(*command, "--format", "oci", "--tag", image, "--file", str(recipe), str(context))
         _export(image)
-        _key_file(image).write_text(key)
 
 
 def _key_of(image: str) -> str | None:
@@ -213,7 +226,8 @@ def _export(image: str) -> None:
     """Adds the image to the layout. (buildah would compress every layer anew each time; skopeo need not.)"""
     source = f"containers-storage:[overlay@{_storage()}+{_run_root()}]{image}"
     target = f"oci:{_layout()}:{_short(image)}"
-    _run(["skopeo", "copy", "--dest-oci-accept-uncompressed-layers", source, target])
+    with locked("images"):  # the layout's index is read, changed and written
+        _run(["skopeo", "copy", "--dest-oci-accept-uncompressed-layers", source, target])
 
 
 def _storage() -> Path:
@@ -225,6 +239,6 @@ def _run_root() -> Path:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=packages.environment())
     if done.returncode:
         raise ClusterError(f"`{' '.join(command)}` failed:\n{tail(done.stdout + done.stderr, 30)}")

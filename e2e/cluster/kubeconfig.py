@@ -15,9 +15,7 @@ def render(cluster: str, server: str, folder: Path, user: str) -> str:
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": cluster,
-        "clusters": [
-            {"name": cluster, "cluster": {"server": server, "certificate-authority-data": data("ca.crt")}}
-        ],
+        "clusters": [{"name": cluster, "cluster": {"server": server, "certificate-authority-data": data("ca.crt")}}],
         "users": [
             {
                 "name": user,

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import packages
 from .console import ClusterError, tail
 from .state import State, folder_of
 
@@ -116,7 +117,9 @@ def entered(state: State, command: Sequence[str]) -> list[str]:
 
 
 def stands(state: State) -> bool:
-    return not state.root or (network_namespace(state).exists() and is_mounted(mount_namespace(state)))
+    """Whether everything is there that create() makes."""
+    made = network_namespace(state).exists() and is_mounted(mount_namespace(state))
+    return not state.root or (made and _complete(state).exists())
 
 
 def create(state: State) -> None:
@@ -136,6 +139,7 @@ def create(state: State) -> None:
         ip("route", "add", destination, "via", network.address)
     _create_mount_namespace(state)
     run(entered(state, ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]))
+    _complete(state).touch()
 
 
 def delete(state: State) -> None:
@@ -154,6 +158,11 @@ def is_mounted(path: Path, mounts: str | None = None) -> bool:
     """Whether something is mounted there. (os.path.ismount does not see bind mounts.)"""
     lines = (mounts or Path("/proc/self/mountinfo").read_text()).splitlines()
     return str(path).replace(" ", "\\040") in (line.split(" ")[4] for line in lines)
+
+
+def _complete(state: State) -> Path:
+    """Exists when create() came to its end."""
+    return mount_namespace(state).with_name("complete")
 
 
 def _create_mount_namespace(state: State) -> None:
@@ -176,7 +185,7 @@ def _routes() -> list[ipaddress.IPv4Network]:
         listed = json.loads(run(["ip", "-json", "-4", "route"]) or "[]")
     except FileNotFoundError:
         return []
-    return [ipaddress.ip_network(route["dst"]) for route in listed if route["dst"] != "default"]
+    return [ipaddress.IPv4Network(route["dst"]) for route in listed if route["dst"] != "default"]
 
 
 def ip(*arguments: str) -> str:
@@ -184,7 +193,7 @@ def ip(*arguments: str) -> str:
 
 
 def run(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=packages.environment())
     if done.returncode:
         raise ClusterError(f"`{' '.join(command)}` failed:\n{tail(done.stderr)}")
     return done.stdout

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from . import network, processes
+from . import network, packages, processes
 from .site import Site
 
 LABEL = "motley.dev/pool=cpu"
@@ -80,8 +80,6 @@ def kubelet_config(site: Site) -> str:
         # A full disk of the developer must not evict pods, nor delete images that no registry has.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
-        "syncFrequency": "10s",
-        "nodeStatusUpdateFrequency": "5s",
     }
     return json.dumps(content, indent=2)
 
@@ -106,7 +104,7 @@ def ctr(site: Site, *arguments: str, check: bool = True) -> "subprocess.Complete
     command = network.entered(site.state, ["ctr", "--address", SOCKET, "--namespace", "k8s.io", *arguments])
     if check:
         return subprocess.CompletedProcess(command, 0, network.run(command), "")
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, env=packages.environment())
 
 
 def end_containers(site: Site) -> None:
@@ -153,5 +151,3 @@ def _remove_cgroup(group: Path) -> None:
                 folder.rmdir()
             except OSError:  # its last process is still on the way out
                 time.sleep(0.05)
-
-

@@ -26,6 +26,11 @@ IMAGES = {
 SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
 
+def environment() -> dict[str, str]:
+    """The environment with the system's own folders on the path, which some users' root lacks."""
+    return {**os.environ, "PATH": os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS))}
+
+
 def is_root() -> bool:
     return os.geteuid() == 0
 
@@ -48,8 +53,8 @@ def install(*groups: dict[str, str]) -> None:
 
 
 def _apt(command: list[str]) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    quiet = {**environment(), "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet)
     if done.returncode:
         raise ClusterError(f"`{' '.join(command)}` failed:\n{tail(done.stdout + done.stderr)}")
 
@@ -57,4 +62,4 @@ def _apt(command: list[str]) -> None:
 def _there(program: str) -> bool:
     if program.startswith("/"):
         return Path(program).exists()
-    return any(shutil.which(program, path=path) for path in (None, os.pathsep.join(SYSTEM_FOLDERS)))
+    return shutil.which(program, path=environment()["PATH"]) is not None

@@ -12,6 +12,7 @@ class Program:
     version: str
     package: str
     ldflags: str = ""
+    files: tuple[str, ...] = ()  # of the module, which the program needs beside it
 
 
 def _kubernetes(name: str) -> Program:
@@ -32,7 +33,13 @@ _ALL = (
     Program("kwok", "sigs.k8s.io/kwok", "v0.7.0", "sigs.k8s.io/kwok/cmd/kwok"),
     Program("helm", "helm.sh/helm/v3", "v3.22.0", "helm.sh/helm/v3/cmd/helm"),
     Program("coredns", "github.com/coredns/coredns", "v1.14.1", "github.com/coredns/coredns"),
-    Program("karpenter", "sigs.k8s.io/karpenter", "v1.14.1", "sigs.k8s.io/karpenter/kwok"),
+    Program(
+        "karpenter",
+        "sigs.k8s.io/karpenter",
+        "v1.14.1",
+        "sigs.k8s.io/karpenter/kwok",
+        files=("pkg/apis/crds/*.yaml", "kwok/apis/crds/*.yaml"),
+    ),
 )
 PROGRAMS = {program.name: program for program in _ALL}
 

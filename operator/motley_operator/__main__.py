@@ -1,4 +1,4 @@
-"""The operator's process: `python -m motley_operator`. Watches in one thread, the lease in another, passes in a third."""
+"""The operator's process: `python -m motley_operator`. One thread watches, one keeps the lease, this one runs passes."""
 
 import logging
 import os

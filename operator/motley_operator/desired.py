@@ -94,7 +94,8 @@ def _inspections(
     """Jobs for Models whose shape must be read, and those under way. A failed one stays until its time is over, so that
     it is repeated at intervals; one that succeeded has done its work."""
     refused = {HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, SERVED_NAME_TAKEN}
-    manifests, under_way = [], set()
+    manifests: list[tuple[str, Manifest]] = []
+    under_way: set[Reference] = set()
     for model in view.models:
         finding = formulation.findings.get(key_of(model))
         allowed = model.metadata.deletion_timestamp is None and (finding is None or finding.reason not in refused)

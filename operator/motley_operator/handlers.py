@@ -4,6 +4,7 @@ everything anew. kopf writes nothing to the cluster."""
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import kopf
 
@@ -21,18 +22,24 @@ def watch(poke: Callable[[], None], stop: threading.Event) -> None:
         def changed(**_: object) -> None:
             poke()
 
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = (1, 2, 5, 10)
+    asyncio.run(_run(registry, settings, stop))
+
+
+async def _run(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, stop: threading.Event) -> None:
     stopped = asyncio.Event()
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        threading.Thread(
-            target=lambda: (stop.wait(), loop.call_soon_threadsafe(stopped.set)), name="stop-kopf", daemon=True
-        ).start()
-        await kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stopped)
-
-    asyncio.run(run())
+    kopf_task = asyncio.create_task(
+        kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stopped)
+    )
+    while not kopf_task.done() and not stop.is_set():
+        await asyncio.wait([kopf_task], timeout=0.5)
+    stopped.set()
+    await kopf_task

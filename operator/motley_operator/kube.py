@@ -18,6 +18,8 @@ from motley_operator.labels import FIELD_MANAGER
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
 PAGE = 500
 TIMEOUT = (5, 30)
 """Seconds to connect and to read."""
@@ -93,7 +95,7 @@ class Kube:
         kind, metadata = KIND[manifest["kind"]], manifest["metadata"]
         path = kind.path(metadata.get("namespace"), metadata["name"], sub)
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return self._call("apply", "PATCH", kind, path, manifest, query, "application/apply-patch+yaml")
+        return self._call("apply", "PATCH", kind, path, manifest, query, APPLY)
 
     def apply_status(self, manifest: Mapping[str, Any]) -> Json:
         return self.apply(manifest, sub="status")
@@ -119,13 +121,13 @@ class Kube:
         metadata = obj["metadata"]
         patch = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
         path = KIND[kind].path(metadata.get("namespace"), metadata["name"])
-        return self._call("patch", "PATCH", KIND[kind], path, patch, content_type="application/merge-patch+json")
+        return self._call("patch", "PATCH", KIND[kind], path, patch, content_type=MERGE)
 
     def scale(self, kind: str, namespace: str, name: str, replicas: int) -> Json:
         """Only the number: an apply with nothing else would give up the fields that an earlier one set."""
         self._may_write()
         path, patch = KIND[kind].path(namespace, name), {"spec": {"replicas": replicas}}
-        return self._call("scale", "PATCH", KIND[kind], path, patch, content_type="application/merge-patch+json")
+        return self._call("scale", "PATCH", KIND[kind], path, patch, content_type=MERGE)
 
     def delete(self, kind: str, namespace: str | None, name: str) -> None:
         self._may_write()
@@ -151,7 +153,7 @@ class Kube:
                 path,
                 query_params=[(key, value) for key, value in (query or {}).items() if value != ""],
                 header_params={"Accept": "application/json", "Content-Type": content_type},
-                body=body if content_type == "application/json" else json.dumps(body),
+                body=json.dumps(body) if content_type == APPLY else body,
                 auth_settings=["BearerToken"],
             )
             response = self._api.call_api(*request, _request_timeout=TIMEOUT)

@@ -23,7 +23,7 @@ class Settings(BaseModel):
     """Holder of the Lease: the pod's name."""
     engine_image: str = "motley-worker"
     engine_image_pull_policy: str = "IfNotPresent"
-    engine_python: str = "python"
+    engine_python: str = "python3"
     """Interpreter in the engine image that has vLLM and motley_worker."""
     engine_host_paths: Annotated[tuple[str, ...], BeforeValidator(_from_json)] = ()
     """Folders of the node mounted read-only at the same path (an environment too large to bake into an image)."""

@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 2.0
 
 
 def observed(addresses: Iterable[str]) -> dict[str, TrafficView]:
-    """From every router (`host:port`); one that does not answer is left out, since the others know of their own part."""
+    """From every router (`host:port`); one that does not answer is left out, the others know their part."""
     texts = []
     with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
         for address in addresses:

@@ -101,7 +101,8 @@ def _whole_replicas(
             rooms = [pool.name for pool in room_in(configurations[key], pools)]
             best = max(rooms, key=lambda name: (replicas.get((*key, name), 0), name))
             replicas[*key, best] = replicas.get((*key, best), 0) + missing
-    return _without_surplus(problem, replicas, needed)
+    exactly = {key: max(1, ceil(load * (1 - 1e-9))) for key, load in loads.items()}
+    return _without_surplus(problem, replicas, exactly)
 
 
 def _without_surplus(problem: Problem, replicas: _Replicas, needed: Mapping[tuple[str, str], int]) -> _Replicas:
@@ -200,14 +201,16 @@ def _unserved(
 ) -> Iterator[Unserved]:
     for model in problem.models:
         count = sum(n for (name, _, _), n in replicas.items() if name == model.name)
+        complete = True
         for load in model.buckets:
             served = sum(shares.get((model.name, load.bucket, c.key), 0.0) for c in model.configurations)
             left = load.rate * (1 - served)
             if load.rate > 0 and 1 - served > 1e-6:
                 reason = hopeless(problem, model, load.bucket)
                 reason = reason or scarce(problem, model, load.bucket, nodes, cost, count)
+                complete = False
                 yield Unserved(model.name, load.bucket, left, reason)
-        if model.min_replicas > count:
+        if complete and model.min_replicas > count:
             bucket = model.buckets[0].bucket if model.buckets else Bucket(0, 0)
             yield Unserved(model.name, bucket, 0.0, hopeless(problem, model, bucket) or "no pool has room for it")
 

@@ -118,13 +118,19 @@ def _state(engine: Engine, bucket: Bucket, rate: float, budget: int, attainment:
     utilisation = max(busy, rate * service)
     if utilisation >= 1:
         return _OVERLOADED
-    tpot = step + decode + spread * sqrt(decode**2 + (prefill / max(1, decodes)) ** 2)
-    longest = idle_step + min(size, free) * prefill / size if decodes else 0.0
     queue = rate * service
     waits = log(queue / (1 - attainment)) if queue > 1 - attainment else 0.0
     wait = waits * service / (2 * (1 - queue))
-    ttft = ROUTER_SECONDS + wait + idle_step * (1 + ceil(size / free)) + prefill
-    kv_tokens = max(size + bucket.output_tokens, crowd * context + size * (1 + queue))
+    # prefills that come in between stretch the time in which more can come: the spread of a first passage
+    stretch = 1 / (1 - min(busy, rate * prefill))
+    between = max(1, decodes)
+    tpot = step + decode + wait / between + spread * stretch * sqrt(decode**2 + (prefill / between) ** 2)
+    longest = idle_step + min(size, free) * prefill / size if decodes else 0.0
+    chunks = ceil(size / free)
+    behind = queue * prefill * min(1.0, free / size)  # the last chunk shares its iteration with the next prompt
+    ttft = ROUTER_SECONDS + wait + idle_step * (1 + chunks) + prefill + behind
+    total = size + bucket.output_tokens  # counted whole, so that hardly any sequence is preempted
+    kv_tokens = max(total, crowd * total + size * (1 + queue))
     return _State(utilisation, sequences, crowd, kv_tokens, max(step, min(tpot, longest)), ttft)
 
 

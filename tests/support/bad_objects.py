@@ -181,7 +181,7 @@ _TWO_SIZES = """\
         outputTokens: 200
         weight: "1"
 """
-_COEFFICIENTS = "  coefficients:\n    base: 0.02\n"
+_COEFFICIENTS = "  coefficients:\n    base: 0.02\n    perPrefillToken: 0.0001\n"
 _TABLE = '  throughput:\n    - inputTokens: 500\n      outputTokens: 200\n      requestsPerSecond: "1.5"\n'
 
 REFUSED: tuple[Refused, ...] = (
@@ -339,7 +339,7 @@ CONDITIONED: tuple[Conditioned, ...] = (
         "a latency that no GPU meets",
         f"{POOL}---\n{changed(MODEL, 'tpot: 100ms', 'tpot: 1ms')}",
         "Model default/chat",
-        "NotPlanned",
+        "PartlyPlanned",  # the share of requests that may miss is served
     ),
     Conditioned(
         "one size that no GPU can serve",

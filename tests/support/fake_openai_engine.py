@@ -23,7 +23,10 @@ class FakeEngine:
     """`behaviour`: serve, close_before_head, close_after_head, close_in_body, error_event, silent, or a status."""
 
     name: str = "engine"
+    host: str = "127.0.0.1"
     behaviour: str = "serve"
+    first: list[str] = field(default_factory=list)
+    """Behaviours of the next requests; `behaviour` holds when they are used up."""
     health: int = 200
     tokens: int = 4
     prompt_tokens: int = 10
@@ -33,11 +36,17 @@ class FakeEngine:
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the other side hangs up on a response."""
     port: int = 0
+    connections: int = 0
+    """Taken so far."""
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._writers)
+
     async def start(self) -> "FakeEngine":
-        self._server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, limit=1 << 26)
+        self._server = await asyncio.start_server(self._connection, self.host, self.port, limit=1 << 26)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -51,6 +60,7 @@ class FakeEngine:
             self._server = None
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         self._writers.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -69,14 +79,15 @@ class FakeEngine:
 
     async def _answer(self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection may be used again."""
-        if self.behaviour.isdigit():
-            await _send(writer, int(self.behaviour), json.dumps({"error": {"message": self.name}}).encode())
+        behaviour = self.first.pop(0) if self.first else self.behaviour
+        if behaviour.isdigit():
+            await _send(writer, int(behaviour), json.dumps({"error": {"message": self.name}}).encode())
             return True
-        if self.behaviour == "close_before_head":
+        if behaviour == "close_before_head":
             return False
         hang_up = asyncio.create_task(reader.read(1))
         try:
-            if self.behaviour == "silent":
+            if behaviour == "silent":
                 await hang_up
             else:
                 await self._complete(request, writer, hang_up)
@@ -85,7 +96,7 @@ class FakeEngine:
                 self.left.set()
             hang_up.cancel()
             await asyncio.gather(hang_up, return_exceptions=True)
-        return self.behaviour == "serve" and not self.left.is_set()
+        return behaviour == "serve" and not self.left.is_set()
 
     async def _complete(self, request: Received, writer: asyncio.StreamWriter, hang_up: "asyncio.Task[bytes]") -> None:
         body = request.json

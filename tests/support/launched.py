@@ -29,6 +29,7 @@ class Launched:
         folder.mkdir(parents=True, exist_ok=True)
         self.engine_port, self.health_port = free_port(), free_port()
         self.log_file, self.termination_log = folder / "log", folder / "termination-log"
+        self.client = httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
         own = {
             "MOTLEY_WORKER_CONFIG": config,
             "MOTLEY_CACHE_DIR": str(folder / "cache"),
@@ -45,6 +46,7 @@ class Launched:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.client.close()
         engine = self.engine_pid
         if self.process.poll() is None:
             self.process.kill()
@@ -68,25 +70,25 @@ class Launched:
 
     def probe(self, path: str) -> tuple[int, str]:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.health_port}{path}", trust_env=False)
+            answer = self.client.get(f"http://127.0.0.1:{self.health_port}{path}")
         except httpx.TransportError:
             return 0, ""
         return answer.status_code, answer.text.strip()
 
-    def wait(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, f"ended while waiting for {what}:\n{self.log[-4000:]}"
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}:\n{self.log[-4000:]}"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
-    def wait_until_ready(self, seconds: float = 30) -> None:
+    def wait_until_ready(self, seconds: float = 60) -> None:
         self.wait(lambda: self.probe("/ready")[0] == 200, "readiness", seconds)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def ended(self, seconds: float = 30) -> int:
+    def ended(self, seconds: float = 60) -> int:
         """The exit code."""
         return self.process.wait(timeout=seconds)
 

@@ -1,10 +1,12 @@
 """Runs the real router app over uvicorn on loopback, with routing tables and endpoint slices given as their JSON."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -65,6 +67,19 @@ def slice_json(service: str = "chat", addresses: Sequence[str] = ("127.0.0.1",),
     } | fields
 
 
+def kubeconfig(path: Path, server: str) -> Path:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "fake",
+        "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+        "clusters": [{"name": "fake", "cluster": {"server": server}}],
+        "users": [{"name": "fake", "user": {"token": "any"}}],
+    }
+    path.write_text(json.dumps(config))
+    return path
+
+
 @dataclass
 class RunningRouter:
     view: View
@@ -103,15 +118,29 @@ async def running_router(seed: int = 1, drain_seconds: float = 2.0, **options: A
     view, metrics = View(), Metrics()
     proxy = Proxy(view, metrics, random=Random(seed), **options)
     server = server_of(app_of(view, metrics, proxy), "127.0.0.1", 0, drain_seconds)
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
+    await start(server)
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     try:
         async with httpx.AsyncClient(base_url=url, timeout=20) as http:
             yield RunningRouter(view, metrics, proxy, server, http, url)
     finally:
-        server.should_exit = True
-        await serving
+        await stop(server)
+
+
+async def start(server: DrainingServer) -> None:
+    """As `server.serve()` does, without its main loop: that looks only ten times a second whether it should end."""
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+
+
+async def stop(server: DrainingServer) -> None:
+    for listener in server.servers:
+        listener.close()
+    for connection in list(server.server_state.connections):
+        connection.shutdown()
+    await until(lambda: not server.server_state.tasks)
+    await server.lifespan.shutdown()
 
 
 async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:

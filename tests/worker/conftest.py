@@ -64,7 +64,7 @@ def cache(tmp_path: Path) -> Path:
 def wait_for() -> Callable[..., None]:
     """Until the condition holds; fails with what it was about."""
 
-    def wait(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    def wait(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited {seconds} s for {what}"

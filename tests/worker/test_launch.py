@@ -33,11 +33,11 @@ def start(tmp_path: Path, worker_config: Callable[..., str]) -> Iterator[Start]:
 
 def stream(launched: Launched, tokens: int) -> str:
     body = {"model": "tiny", "prompt": "x", "max_tokens": tokens, "stream": True}
-    return httpx.post(f"{launched.url}/v1/completions", json=body, timeout=60, trust_env=False).text
+    return launched.client.post(f"{launched.url}/v1/completions", json=body).text
 
 
 def running(launched: Launched) -> float:
-    text = httpx.get(f"{launched.url}/metrics", trust_env=False).text
+    text = launched.client.get(f"{launched.url}/metrics").text
     return float(re.findall(r"num_requests_running\S* (\S+)", text)[0])
 
 
@@ -89,8 +89,7 @@ def test_a_second_sigterm_hurries(start: Start) -> None:
         launched.wait(lambda: launched.probe("/ready")[1] == "draining", "the drain")
         launched.terminate()
         assert launched.ended(10) == 0
-        with pytest.raises(httpx.TransportError):
-            answer.result()
+        assert "[DONE]" not in answer.result()
 
 
 def test_a_drain_ends_after_drain_seconds(start: Start, worker_config: Callable[..., str], tmp_path: Path) -> None:
@@ -101,8 +100,7 @@ def test_a_drain_ends_after_drain_seconds(start: Start, worker_config: Callable[
         launched.wait(lambda: running(launched) == 1, "a running request")
         launched.terminate()
         assert launched.ended(10) == 0
-        with pytest.raises(httpx.TransportError):
-            answer.result()
+        assert "[DONE]" not in answer.result()
     assert "not waiting any longer for 1 requests" in launched.log
 
 
@@ -152,7 +150,7 @@ def test_an_engine_that_dies_while_serving_says_why(start: Start) -> None:
     launched = start()
     launched.wait_until_ready()
     with pytest.raises(httpx.TransportError):
-        httpx.post(f"{launched.url}/die", json={"code": 3, "words": "ValueError: alas"}, trust_env=False)
+        launched.client.post(f"{launched.url}/die", json={"code": 3, "words": "ValueError: alas"})
     assert launched.ended() == 68
     assert launched.reason() == "EngineDied: vLLM ended (code 3): ValueError: alas"
 

@@ -12,6 +12,7 @@ _PATTERNS: tuple[tuple[type[WorkerError], re.Pattern[str]], ...] = (
         re.compile(
             r"out of memory|OutOfMemoryError|No available memory for the cache blocks|Free memory on device"
             r"|KV cache is needed, which is larger than the available|can't allocate memory|Cannot allocate memory"
+            r"|less than requested memory for kv"
             r"|larger than the maximum number of tokens that can be stored in KV cache|\bMemoryError\b",
             re.IGNORECASE,
         ),
@@ -32,12 +33,15 @@ _PATTERNS: tuple[tuple[type[WorkerError], re.Pattern[str]], ...] = (
     ),
 )
 _ERROR = re.compile(r"\b\w*(Error|Exception)\b: ")
+_LONGEST = 320
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_NOISE = re.compile(r"^(\(\w+ pid=\d+\)\s*)?(DEBUG|INFO|WARNING)\b")
 _PREFIX = re.compile(r"^(\(\w+ pid=\d+\)\s*)?((ERROR|INFO|WARNING) [\d-]+ [\d:.]+ )?(\[[\w./]+:\d+\]\s*)*")
 
 
 def diagnosis(output: str, returncode: int, was_serving: bool, killed_for_memory: bool = False) -> WorkerError:
-    lines = [_PREFIX.sub("", _COLOURS.sub("", line)).strip() for line in output.splitlines()]
+    plain = [_COLOURS.sub("", line) for line in output.splitlines()]
+    lines = [_PREFIX.sub("", line).strip() for line in plain if not _NOISE.match(line)]
     ended = f"signal {-returncode}" if returncode < 0 else f"code {returncode}"
     if killed_for_memory:
         return OutOfMemory(f"vLLM ended ({ended}): the kernel killed a process of this container; raise its memory")
@@ -52,10 +56,12 @@ def diagnosis(output: str, returncode: int, was_serving: bool, killed_for_memory
 def _with_detail(lines: Sequence[str], line: str) -> str:
     """pydantic says what is wrong on the lines that follow."""
     start = lines.index(line)
-    return " ".join(lines[start : start + 3])[:600] if "validation error" in line else line[:600]
+    return " ".join(lines[start : start + 3])[:_LONGEST] if "validation error" in line else line[:_LONGEST]
 
 
 def _last_words(lines: Sequence[str]) -> str:
     """The first error tells more than the last: later ones say that earlier ones happened."""
     spoken = [line for line in lines if line]
-    return next((line for line in spoken if _ERROR.search(line)), spoken[-1] if spoken else "it said nothing")[:600]
+    return next((line for line in spoken if _ERROR.search(line)), spoken[-1] if spoken else "it said nothing")[
+        :_LONGEST
+    ]

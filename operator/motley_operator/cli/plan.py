@@ -21,7 +21,7 @@ from motley_operator.cli.validate import Given, checked
 from motley_operator.cli.yamltree import Mistake
 from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
-from motley_solver.plan import Outcome
+from motley_operator.solving import Solver
 
 _PATIENCE = 2.0
 """Seconds after which somebody who waits is told what for."""
@@ -39,7 +39,7 @@ def run(paths: Sequence[str], output: str, time_limit: float) -> int:
         formulation = formulated(_view(given, datetime.now(UTC)))
         tell("Looking for the cheapest plan")
         with _standard_output_kept_clean():
-            outcome = _solved(formulation, time_limit)
+            outcome = Solver(time_limit)(formulation.problem)
     found = report.report(outcome, formulation, _refused(formulation, given))
     _print(found, output)
     return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)
@@ -66,14 +66,6 @@ def _view(given: Iterable[Given], now: datetime) -> FleetView:
         objects.setdefault(one.kind.crd.plural, []).append({**one.value, "metadata": metadata})
     wanted = ("fleets", "gpupools", "models", "profiles")
     return fleet_view(now, {plural: objects.get(plural, []) for plural in wanted})
-
-
-def _solved(formulation: Formulation, time_limit: float) -> Outcome:
-    from motley_solver import ilp
-    from motley_solver.comparisons import with_comparisons
-
-    outcome = ilp.solve(formulation.problem, time_limit_seconds=time_limit)
-    return with_comparisons(formulation.problem, outcome, time_limit_seconds=min(5.0, time_limit))
 
 
 def _refused(formulation: Formulation, given: Iterable[Given]) -> Iterator[dict[str, Any]]:

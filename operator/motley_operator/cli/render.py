@@ -30,8 +30,9 @@ def tables(report: Json) -> Iterator[Table]:
         yield _pools(report["pools"], report["costPerHour"])
     if report["comparisons"]:
         yield _comparisons(report["comparisons"])
-    if report["unserved"]:
-        yield _unserved(report["unserved"])
+    planned = [one for one in report["unserved"] if one["inputTokens"] is not None]
+    if planned and report["models"]:
+        yield _unserved(planned)
     if report["refused"]:
         yield _refused(report["refused"])
 
@@ -72,7 +73,7 @@ def _aligned(table: Table) -> Iterator[str]:
 def _models(models: Iterable[Json]) -> Table:
     rows: list[tuple[str, ...]] = []
     for model in models:
-        about = (f"{model['costPerHour']:.2f}", f"{model['served']:g} of {model['rate']:g}/s", _predicted(model))
+        about = (f"{model['costPerHour']:.2f}", f"{model['served']:.4g} of {model['rate']:.4g}/s", _predicted(model))
         where = [
             (str(one["replicas"]), one["gpu"], str(one["tensorParallel"]), one["pool"]) for one in model["allocations"]
         ]
@@ -125,12 +126,11 @@ def _comparisons(comparisons: Iterable[Json]) -> Table:
 
 
 def _unserved(unserved: Iterable[Json]) -> Table:
-    rows = tuple((one["model"], _size(one), f"{one['rate']:.4g}/s", one["reason"]) for one in unserved)
+    rows = tuple(
+        (one["model"], f"{one['inputTokens']}+{one['outputTokens']}", f"{one['rate']:.4g}/s", one["reason"])
+        for one in unserved
+    )
     return Table(("NOT SERVED", "TOKENS", "RATE", "WHY, AND WHAT TO CHANGE"), rows, frozenset({"RATE"}))
-
-
-def _size(one: Json) -> str:
-    return "all" if one["inputTokens"] is None else f"{one['inputTokens']}+{one['outputTokens']}"
 
 
 def _refused(refused: Iterable[Json]) -> Table:

@@ -1,7 +1,7 @@
 """A kind's CRD schema applied to an object as the API server does it: nulls pruned, defaults filled in, CEL rules
 evaluated. It knows nothing of what the fields mean."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -65,12 +65,14 @@ def walk(root: Schema, value: Any, path: Path = ()) -> Iterator[tuple[Schema, An
         yield from walk(at(root, (name,)), inner, (*path, name))
 
 
-def broken_rules(root: Schema, value: Any, sound: bool) -> Iterator[tuple[Path, str]]:
-    """Where a rule does not hold, and its message. Rules about changes (oldSelf) do not concern a new object.
-    A rule that cannot be evaluated is broken too, unless the object is known to be unsound in other ways."""
+def broken_rules(root: Schema, value: Any, wrong: Collection[Path]) -> Iterator[tuple[Path, str]]:
+    """Where a rule does not hold, and its message. Rules about changes (oldSelf) do not concern a new object. As the
+    API server does, rules look only at what is right so far: nothing within their reach may be among `wrong`."""
     for part, inner, path in walk(root, value):
+        if any(other[: len(path)] == path for other in wrong):
+            continue
         for rule in part.get(_RULES, ()):
-            if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], inner, otherwise=not sound):
+            if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], inner):
                 yield _blamed(part, path, rule.get("message", f"breaks the rule {rule['rule']}"))
 
 
@@ -88,14 +90,15 @@ def _blamed(root: Schema, path: Path, message: str) -> tuple[Path, str]:
     return ((*path, *inner), rest) if rest and at(root, inner) else (path, message)
 
 
-def _holds(rule: str, value: Any, otherwise: bool) -> bool:
+def _holds(rule: str, value: Any) -> bool:
+    """The API server refuses what a rule cannot be evaluated on."""
     from celpy.adapter import json_to_cel  # half a second that only those who validate should wait for
     from celpy.evaluation import CELEvalError
 
     try:
         return bool(_program(rule).evaluate({"self": json_to_cel(value)}))
     except (CELEvalError, ValueError, TypeError):
-        return otherwise
+        return False
 
 
 @cache

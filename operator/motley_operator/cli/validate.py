@@ -131,7 +131,8 @@ def _given(document: Document, kind: type[Resource]) -> Given:
     metadata = {name: inner for name, inner in metadata.items() if name not in _UNREAD and name != "namespace"}
     key = str(metadata.get("name", ""))
     if kind.crd.scope == "Namespaced":
-        metadata["namespace"] = value["metadata"].get("namespace", NAMESPACE)
+        namespace = value["metadata"].get("namespace")
+        metadata["namespace"] = NAMESPACE if namespace in (None, "") else namespace
         key = f"{metadata['namespace']}/{key}"
     return Given(kind, key, value | {"metadata": metadata}, document)
 
@@ -142,19 +143,24 @@ def _schema(kind: type[Resource]) -> Schema:
 
 
 def _mistakes(one: Given) -> Iterator[Mistake]:
-    root, sound = _schema(one.kind), True
+    root = _schema(one.kind)
+    wrong = dict(_wrong_fields(one, root))
+    for path, message in wrong.items():
+        yield one.document.mistake(path, message)
+    yield from _names(one)
+    for path, message in schemas.broken_rules(root, one.value, wrong):
+        yield one.document.mistake(path, message)
+
+
+def _wrong_fields(one: Given, root: Schema) -> Iterator[tuple[Path, str]]:
+    """What is missing, unknown, or of another type or form than the field."""
+    for path in schemas.truths_for_numbers(root, one.value):
+        yield path, wording.wanted(True, schemas.at(root, path))
     try:
         one.kind.model_validate_json(json.dumps(one.value), strict=True, extra="forbid", by_alias=True, by_name=False)
     except ValidationError as error:
-        sound = False
         for detail in error.errors(include_url=False):
-            path: Path = detail["loc"]
-            yield one.document.mistake(path, wording.message(detail, path, root))
-    yield from _names(one)
-    for path in schemas.truths_for_numbers(root, one.value):
-        yield one.document.mistake(path, wording.wanted(True, schemas.at(root, path)))
-    for path, message in schemas.broken_rules(root, one.value, sound=sound):
-        yield one.document.mistake(path, message)
+            yield detail["loc"], wording.message(detail, detail["loc"], root)
 
 
 def _names(one: Given) -> Iterator[Mistake]:

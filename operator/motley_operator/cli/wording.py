@@ -77,6 +77,8 @@ def wanted(value: Any, field: Schema) -> str:
         return _EXAMPLES[pattern]
     if field.get("type") == "string" and isinstance(value, str):
         return f"must match {pattern}{_described(field)}"
+    if field.get("type") == "string" and isinstance(value, bool):
+        return "must be text; write it in quotes"
     if field.get("type") == "string" and isinstance(value, int | float):
         return f'must be text; write it in quotes: "{json.dumps(value)}"'
     return f"must be {_TYPES.get(field.get('type', ''), 'something else')}, not {_shown(value)}"

@@ -1,6 +1,7 @@
 """One YAML text → plain values that know the line of every field. It reads what kubectl reads (YAML 1.1 as Go's
 parser has it, JSON included) and refuses what would surprise: duplicate keys, alias bombs, values that JSON lacks."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ MOST_VALUES = 200_000  # of one document, aliases expanded
 
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"^[-+]?(0[0-7]+|0o[0-7]+|0x[0-9a-fA-F]+|0b[01]+|0|[1-9][0-9_]*)$")
-_FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_FLOAT = re.compile(r"^[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?$")
 _BOOL = re.compile(r"^(y|Y|yes|Yes|YES|true|True|TRUE|on|On|ON|n|N|no|No|NO|false|False|FALSE|off|Off|OFF)$")
 _NULL = re.compile(r"^(~|null|Null|NULL|)$")
 _NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
@@ -169,15 +170,14 @@ class _Tree:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _TAG + "null":
                 self.mistakes.append(Mistake(self.file, line, dotted(path), "a key must be plain text"))
             elif key_node.tag == _TAG + "merge":
-                for name, value in self._merged(value_node, path).items():
-                    result.setdefault(name, value)
-            elif key_node.value in written:
-                first = written[key_node.value]
-                message = f"duplicate key; it is already given on line {first}, remove one of them"
-                self.mistakes.append(Mistake(self.file, line, dotted((*path, key_node.value)), message))
+                for merged, value in self._merged(value_node, path).items():
+                    result.setdefault(merged, value)
+            elif (name := _key(key_node)) in written:
+                message = f"duplicate key; it is already given on line {written[name]}, remove one of them"
+                self.mistakes.append(Mistake(self.file, line, dotted((*path, name)), message))
             else:
-                written[key_node.value] = line
-                result[key_node.value] = self.value(value_node, (*path, key_node.value), line)
+                written[name] = line
+                result[name] = self.value(value_node, (*path, name), line)
         return result
 
     def _merged(self, node: yaml.Node, path: Path) -> dict[str, Any]:
@@ -208,12 +208,24 @@ class _Tree:
         self.mistakes.append(Mistake(self.file, self.lines[path], dotted(path), message))
 
 
+def _key(node: yaml.ScalarNode) -> str:
+    """JSON has only text for keys; an unquoted `y` is "true", as everywhere in Kubernetes."""
+    is_truth = node.tag == _TAG + "bool" and _BOOL.match(node.value)
+    return json.dumps(_boolean(node.value)) if is_truth else node.value
+
+
 def _integer(text: str) -> int | float:
     digits = text.replace("_", "").lstrip("+-")
     sign = -1 if text.startswith("-") else 1
     if len(digits) > 1 and digits[0] == "0" and digits.isdigit():
         return sign * int(digits, 8)
     return sign * int(digits, 0)
+
+
+def _float(text: str) -> int | float:
+    """Whole ones become integers, as they do on their way through JSON."""
+    value = float(text.replace("_", ""))
+    return int(value) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def _boolean(text: str) -> bool:
@@ -230,7 +242,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     "str": str,
     "timestamp": str,
     "int": _integer,
-    "float": float,
+    "float": _float,
     "bool": _boolean,
     "null": lambda text: None,
     "finite number": _not_finite,

@@ -1,6 +1,7 @@
 """The Job that reads a Model's config.json where only a pod can: in a PVC, behind a hub's token, on a node's disk."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 
 from motley_operator.admission import source_of
@@ -27,7 +28,6 @@ def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -
     """Runs on any node of the pools that the Model may use: these can read its source."""
     volumes, mounts = storage_of(model, settings)
     labels = {**MANAGED, COMPONENT: "inspection", MODEL: model.metadata.name}
-    digest = hashlib.sha256(f"{model.key} {source_of(model)}".encode()).hexdigest()[:10]
     config = {
         "model": model.key,
         "servedName": model.served_name,
@@ -48,6 +48,27 @@ def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
+    spec = {
+        "backoffLimit": 2,
+        "activeDeadlineSeconds": 600,
+        "ttlSecondsAfterFinished": RETRY_SECONDS,
+        "template": {
+            "metadata": {"labels": labels},
+            "spec": {
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "securityContext": POD_SECURITY,
+                "imagePullSecrets": pull_secrets(model),
+                "tolerations": [toleration for pool in pools for toleration in tolerations(pool)],
+                **_on_nodes_of(pools),
+                "containers": [container],
+                "volumes": volumes,
+            },
+        },
+    }
+    # A Job cannot be changed: another template is another Job.
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -58,25 +79,7 @@ def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -
             "annotations": {SOURCE: source_of(model)},
             "ownerReferences": [owner_of(model)],
         },
-        "spec": {
-            "backoffLimit": 2,
-            "activeDeadlineSeconds": 600,
-            "ttlSecondsAfterFinished": RETRY_SECONDS,
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "securityContext": POD_SECURITY,
-                    "imagePullSecrets": pull_secrets(model),
-                    "tolerations": [toleration for pool in pools for toleration in tolerations(pool)],
-                    **_on_nodes_of(pools),
-                    "containers": [container],
-                    "volumes": volumes,
-                },
-            },
-        },
+        "spec": spec,
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 from fake_openai_engine import FakeEngine
 from router_harness import RunningRouter, StartEngine, running_router
 
+
 @pytest.fixture
 async def start_engine() -> AsyncIterator[StartEngine]:
     started: list[FakeEngine] = []

@@ -12,13 +12,20 @@ FIRST = [(10_000, 10_000, (1.0, 0.0))]
 """The plan sends everything to the first of two engines."""
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("behaviour", ["close_before_head", "close_after_head", "503", "502"])
+@pytest.mark.parametrize(
+    ("behaviour", "stream"),
+    [
+        ("close_before_head", False),
+        ("close_before_head", True),
+        ("close_after_head", True),
+        ("503", False),
+        ("503", True),
+        ("502", False),
+    ],
+)
 async def test_another_engine_answers_when_one_fails_before_the_first_byte(
     router: RunningRouter, start_engine: StartEngine, behaviour: str, stream: bool
 ) -> None:
-    if behaviour == "close_after_head" and not stream:
-        pytest.skip("without a stream the head comes with the body")
     failing, good = await start_engine(behaviour=behaviour, health=503), await start_engine(name="good")
     router.route_to(failing, good, sizes=FIRST)
     response = await router.ask(stream=stream)
@@ -126,11 +133,9 @@ async def test_a_request_that_kills_engines_meets_only_three_of_them(
 async def test_a_connection_that_went_stale_does_not_cost_the_only_engine(
     router: RunningRouter, engine: FakeEngine
 ) -> None:
-    engine.behaviour = "close_before_head"
-    asking = asyncio.create_task(router.ask())
-    await until(lambda: len(engine.received) == 1)
-    engine.behaviour = "serve"
-    assert (await asking).status_code == 200
+    engine.first = ["close_before_head"]
+    assert (await router.ask()).status_code == 200
+    assert len(engine.received) == 2
     assert not router.proxy.endpoints.avoided
 
 

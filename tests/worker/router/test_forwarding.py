@@ -7,7 +7,9 @@ import httpx
 import openai
 import pytest
 from fake_openai_engine import FakeEngine
-from router_harness import RunningRouter, StartEngine, until
+from router_harness import RunningRouter, StartEngine, slice_json, table_json, until
+
+from motley_worker.router import upstream
 
 
 async def test_a_chat_completion_comes_back_as_the_engine_wrote_it(router: RunningRouter, engine: FakeEngine) -> None:
@@ -155,3 +157,26 @@ async def test_requests_to_one_backend_go_to_the_least_busy_engine(
     busy.gate = None
     await busy.stop()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_an_engine_with_an_ipv6_address_is_reached(router: RunningRouter, start_engine: StartEngine) -> None:
+    engine = await start_engine(host="::1")
+    router.put_table(table_json(backends=[("chat", engine.port)]))
+    router.put_slice(slice_json("chat", ["::1"], addressType="IPv6"))
+    assert (await router.ask()).status_code == 200
+    assert engine.received[0].headers["host"] == f"[::1]:{engine.port}"
+
+
+async def test_connections_to_an_engine_are_used_again_and_closed_when_idle(
+    router: RunningRouter, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream in (False, True, False):
+        await router.ask(stream=stream)
+    assert engine.connections == 1
+    await asyncio.gather(*(router.ask() for _ in range(5)))
+    opened = engine.connections
+    assert 1 < opened <= 5
+    monkeypatch.setattr(upstream, "KEEP_IDLE_SECONDS", 0.0)
+    await router.ask()
+    await until(lambda: engine.open_connections <= 1)
+    assert engine.connections == opened

@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 import pytest
 from fake_openai_engine import FakeEngine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from router_harness import RunningRouter, running_router, table_json
+
 from motley_worker.router import proxy, server
 from motley_worker.router.request import BadRequest, ask_of
-from router_harness import RunningRouter, running_router, table_json, until
 
 
 def error_of(response: httpx.Response) -> dict[str, Any]:
@@ -147,24 +148,8 @@ async def test_ready_means_that_tables_and_endpoints_have_been_listed(router: Ru
     assert (await router.http.get("/readyz")).status_code == 200
 
 
-async def test_a_draining_router_is_not_ready_takes_requests_a_little_longer_and_finishes_streams(
-    router: RunningRouter, engine: FakeEngine
-) -> None:
-    router.view.tables.replace(router.view.tables.items)
-    engine.gate = asyncio.Semaphore(1)
-    body = {"model": "tiny", "prompt": "hi", "stream": True}
-    async with router.http.stream("POST", "/v1/completions", json=body) as response:
-        router.server.drain()
-        assert (await router.http.get("/readyz")).status_code == 503
-        assert (await router.http.get("/v1/models")).status_code == 200
-        await until(lambda: router.server.should_exit)
-        for _ in range(10):
-            engine.gate.release()
-        assert (await response.aread()).endswith(b"data: [DONE]\n\n")
-    await until(lambda: not router.server.server_state.connections)
-
-
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=20))
+@settings(max_examples=50)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=8))
 def test_any_json_is_an_ask_or_a_bad_request(value: Any) -> None:
     for document in (value, {"model": value}, {"model": "tiny", "messages": value, "max_tokens": value}):
         try:

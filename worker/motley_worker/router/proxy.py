@@ -26,6 +26,7 @@ from motley_worker.router.usage import ERROR_EVENT, Reader, StreamReader, WholeR
 from motley_worker.router.view import View
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+HUGE_BYTES = 1024 * 1024
 BODY_SECONDS = 60.0
 MAX_ENGINES = 3
 CLIENT_LEFT = 499
@@ -83,7 +84,7 @@ class Proxy:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            exchange = self._exchange_of(scope, await body_of(scope, receive, self._max_body_bytes))
+            exchange = await self._exchange_of(scope, await body_of(scope, receive, self._max_body_bytes))
         except ClientLeft:
             return
         except Refusal as refusal:
@@ -92,9 +93,10 @@ class Proxy:
             return
         await self._serve_until_client_leaves(exchange, scope, receive, send)
 
-    def _exchange_of(self, scope: Scope, body: bytes) -> Exchange:
+    async def _exchange_of(self, scope: Scope, body: bytes) -> Exchange:
         try:
-            ask = ask_of(body)
+            # A huge body may take a second to read: not in the event loop, where all streams would wait.
+            ask = ask_of(body) if len(body) < HUGE_BYTES else await asyncio.to_thread(ask_of, body)
         except BadRequest as error:
             raise Refusal(400, str(error), param=error.param) from None
         route = self._view.routes.get(ask.model)
@@ -274,12 +276,12 @@ async def client_left(receive: Receive) -> None:
 
 
 def response_start(answer: Answer) -> Message:
-    headers = [(name.lower(), value) for name, value in answer.headers if name.lower() in RESPONSE_HEADERS]
+    headers = [(name, value) for name, value in answer.headers if name in RESPONSE_HEADERS]
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 
 def is_stream(headers: Headers) -> bool:
-    return any(name.lower() == b"content-type" and b"text/event-stream" in value for name, value in headers)
+    return any(name == b"content-type" and b"text/event-stream" in value for name, value in headers)
 
 
 def interrupted_event() -> bytes:

@@ -109,10 +109,14 @@ class EndpointSlice(Value):
 
 
 class Endpoint(NamedTuple):
-    """One engine. `host` is an IP address, in brackets if it is IPv6."""
+    """One engine. `host` is an IP address."""
 
     host: str
     port: int
+
+    @property
+    def authority(self) -> bytes:
+        return (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}").encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +162,7 @@ def _live_hosts(slices: Iterable[EndpointSlice]) -> dict[Key, tuple[str, ...]]:
     found: dict[Key, dict[str, None]] = {}
     for piece in sorted(slices, key=lambda piece: (piece.address_type, piece.metadata.name)):
         hosts = found.setdefault(piece.service, {})
-        if piece.address_type == "FQDN" or (piece.address_type == "IPv6" and any("[" not in host for host in hosts)):
+        if piece.address_type == "FQDN" or (piece.address_type == "IPv6" and any(":" not in host for host in hosts)):
             continue
-        hosts.update((_host(endpoint), None) for endpoint in piece.endpoints if endpoint.conditions.live)
+        hosts.update((str(endpoint.addresses[0]), None) for endpoint in piece.endpoints if endpoint.conditions.live)
     return {service: tuple(hosts) for service, hosts in found.items()}
-
-
-def _host(endpoint: SliceEndpoint) -> str:
-    address = endpoint.addresses[0]
-    return str(address) if address.version == 4 else f"[{address}]"

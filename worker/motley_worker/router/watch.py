@@ -71,6 +71,7 @@ def api_client() -> client.ApiClient:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
         config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    configuration.retries = False  # the watch tries again by itself, and says so
     configuration.keep_alive = True  # a watch is silent for long: notice when the other side has vanished
     return client.ApiClient(configuration)
 
@@ -103,10 +104,10 @@ class Watch(threading.Thread, Generic[Item]):
 
     def _note(self, error: Exception) -> None:
         self._failures += 1
-        if isinstance(error, Expired | Broken) or getattr(error, "status", None) == GONE:
+        if isinstance(error, Expired | Broken) or (isinstance(error, client.ApiException) and error.status == GONE):
             self._resource_version = ""
-        said = str(error).strip().replace("\n", " ")[:300]
-        log.warning("watching %s: %s: %s", self._source.plural, type(error).__name__, said)
+        said = f"{error.status} {error.reason}" if isinstance(error, client.ApiException) else str(error)
+        log.warning("watching %s: %s: %s", self._source.plural, type(error).__name__, said[:300])
 
     def _wait_seconds(self) -> float:
         """Nothing after a watch that ended well; else longer each time, and never at the same time as others."""

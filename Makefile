@@ -1,0 +1,61 @@
+# Short targets that a person can read. `make` alone lists them.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+LOCK := e2e/requirements
+COMPILE := uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11
+
+.PHONY: help setup demo demo-down check test soak bench lint format types unit crds lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.done ## the Python environment, from hashed requirements
+
+$(VENV)/.done: pyproject.toml $(LOCK)/dev.txt
+	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
+	uv venv --quiet --allow-existing --python '>=3.11,<3.14' $(VENV)
+	uv pip sync --quiet --python $(VENV) --require-hashes $(LOCK)/dev.txt
+	uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## a cluster, Motley on it, a plan and a real completion
+	$(RUN) -m e2e.demo up
+
+demo-down: setup ## takes the demo's cluster away
+	$(RUN) -m e2e.demo down
+
+check: lint types unit ## everything that needs no cluster
+
+test: check ## check, and every scenario once on an embedded cluster
+	$(RUN) -m pytest e2e/scenarios
+
+soak: setup ## the repetitions; prints its seed
+	$(RUN) -m pytest e2e/scenarios --soak
+
+bench: setup ## the benchmarks; see bench/README.md
+	$(RUN) -m bench
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
+
+format: setup ## formats the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: setup
+	$(VENV)/bin/mypy
+
+unit: setup
+	$(RUN) -m pytest tests -m "not engine"
+
+crds: setup ## the CRDs from the API's models
+	$(RUN) -m motley_operator.api.crdgen crds charts/motley/files/crds
+
+lock: ## the requirements' locks anew, from pyproject.toml
+	$(COMPILE) --extra operator pyproject.toml -o $(LOCK)/operator.txt
+	$(COMPILE) --extra router pyproject.toml -o $(LOCK)/router.txt
+	$(COMPILE) --extra dev --override $(LOCK)/overrides.txt pyproject.toml $(LOCK)/engine.in -o $(LOCK)/dev.txt

@@ -1,0 +1,132 @@
+"""Motley on an embedded cluster: images, chart, fake GPU nodes, the tiny model. What demo and tests share."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from e2e.cluster import Cluster, ClusterError, fake_nodes
+from e2e.cluster.console import step
+from e2e.waiting import wait_for
+
+CHECKOUT = Path(__file__).parents[1]
+CHART = CHECKOUT / "charts" / "motley"
+NAMESPACE = "motley-system"
+RELEASE = "motley"
+MODELS = Path("/var/lib/motley/models")
+"""Where file:// sources of the examples lie on the node."""
+
+FAKE_NODES = {
+    "l4": {"count": 8, "cpu": "4", "memory": "16Gi"},
+    "a10g": {"count": 8, "cpu": "4", "memory": "16Gi"},
+    "a100": {"count": 4, "cpu": "24", "memory": "220Gi"},
+    "h100": {"count": 2, "cpu": "16", "memory": "256Gi"},
+}
+"""The nodes that examples/quickstart/pools.yaml names."""
+
+
+def values() -> dict[str, Any]:
+    """Of the chart: images that were imported into the node, the engine's environment mounted from this machine."""
+
+    def image(name: str) -> dict[str, str]:
+        return {"repository": f"localhost/motley-{name}", "tag": "dev", "pullPolicy": "Never"}
+
+    small = {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    environment = [sys.prefix, sys.base_prefix]
+    return {
+        "operator": {"image": image("operator"), "resources": small},
+        "router": {"image": image("router"), "resources": small, "drainSeconds": 20},
+        "engine": {
+            "image": image("worker"),
+            "python": sys.executable,
+            "hostPaths": environment,
+            "env": {"VLLM_CPU_KVCACHE_SPACE": "1"},
+            "drainSeconds": 30,
+        },
+    }
+
+
+def install(cluster: Cluster, *arguments: str) -> None:
+    """`helm upgrade --install` of the checkout as it is now, its pods made anew from the images, and ready."""
+    with step("images of operator, router and worker"):
+        cluster.import_images()
+    with step("helm upgrade --install motley"), tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(values(), file)
+        file.flush()
+        known = ["--namespace", NAMESPACE, "--create-namespace", "--values", file.name]
+        cluster.helm("upgrade", "--install", RELEASE, str(CHART), *known, *arguments)
+    with step("operator and router ready"):
+        for name in ("motley-operator", "motley-router"):
+            cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+
+
+def restart(cluster: Cluster) -> None:
+    """New pods of operator and router, after their images changed under the same tag."""
+    for name in ("motley-operator", "motley-router"):
+        cluster.kubectl("-n", NAMESPACE, "rollout", "restart", f"deployment/{name}")
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{name}", "--timeout=180s")
+
+
+def make_fake_nodes(cluster: Cluster) -> None:
+    for pool, size in FAKE_NODES.items():
+        cluster.apply(fake_nodes(pool, labels={"motley.dev/pool": pool}, **size))
+
+
+def make_tiny_model() -> Path:
+    """On this machine's disk, which is the real node's."""
+    subprocess.run([sys.executable, "-m", "e2e.tiny_model", str(MODELS / "tiny")], cwd=CHECKOUT, check=True)
+    return MODELS / "tiny"
+
+
+def router_url(cluster: Cluster) -> str:
+    """The router's Service, by its cluster address, which this machine reaches."""
+    address = cluster.kubectl("-n", NAMESPACE, "get", "service", "motley-router", "-o", "jsonpath={.spec.clusterIP}")
+    return f"http://{address}"
+
+
+def objects(cluster: Cluster, kind: str, *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(cluster.kubectl("get", kind, "-A", "-o", "json", *arguments))["items"]
+    return found
+
+
+def condition(obj: dict[str, Any], kind: str) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = obj.get("status", {}).get("conditions") or []
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def await_model(cluster: Cluster, name: str, namespace: str = "default", seconds: float = 300) -> dict[str, Any]:
+    """The Model once it is Ready; fails with its state."""
+
+    def ready() -> dict[str, Any] | None:
+        found = json.loads(cluster.kubectl("-n", namespace, "get", "model", name, "-o", "json"))
+        generation = found["metadata"]["generation"]
+        condition_ = condition(found, "Ready")
+        is_ready = condition_.get("status") == "True" and condition_.get("observedGeneration") == generation
+        return found if is_ready else None
+
+    return wait_for(ready, f"Model {namespace}/{name} to be ready", seconds, lambda: state(cluster, namespace))
+
+
+def state(cluster: Cluster, namespace: str = "default") -> str:
+    """What a person would look at first, for messages of failure."""
+    parts = []
+    for arguments in (
+        ("get", "models,gpupools,plans,deployments,jobs", "-A"),
+        ("get", "pods", "-A", "-o", "wide"),
+        (
+            "-n",
+            namespace,
+            "get",
+            "models",
+            "-o",
+            "jsonpath={range .items[*]}{.metadata.name}: {.status.conditions}{'\\n'}{end}",
+        ),
+        ("-n", NAMESPACE, "logs", "-l", "app.kubernetes.io/name=motley-operator", "--tail=15", "--prefix"),
+    ):
+        try:
+            parts.append(cluster.kubectl(*arguments))
+        except ClusterError as error:
+            parts.append(str(error))
+    return "\n\n".join(parts)

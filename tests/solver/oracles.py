@@ -1,0 +1,80 @@
+"""Slow and simple ways to the same answers: complete enumeration, and slices as in Mélange's paper."""
+
+from itertools import product
+from math import inf
+
+import pulp
+
+from motley_solver.problem import ModelDemand, Pool, Problem
+
+
+def cheapest_by_enumeration(problem: Problem) -> float:
+    """One GPU per node and replica: try every node count, ask a transport problem whether the load fits."""
+    best = inf
+    for counts in product(*(range(pool.max_nodes + 1) for pool in problem.pools)):
+        cost = sum(n * pool.price_per_node_hour for n, pool in zip(counts, problem.pools, strict=True))
+        if cost < best and _serves(problem, dict(zip((p.name for p in problem.pools), counts, strict=True))):
+            best = cost
+    return best
+
+
+def _serves(problem: Problem, nodes: dict[str, int]) -> bool:
+    """Every split of the nodes among the models."""
+    pools = list(nodes)
+
+    def split(models: tuple[ModelDemand, ...], left: dict[str, int]) -> bool:
+        if not models:
+            return True
+        for mine in product(*(range(left[pool] + 1) for pool in pools)):
+            given = dict(zip(pools, mine, strict=True))
+            if _fits(models[0], given, problem.headroom):
+                if split(models[1:], {pool: left[pool] - given[pool] for pool in pools}):
+                    return True
+        return False
+
+    return split(problem.models, nodes)
+
+
+def _fits(model: ModelDemand, nodes: dict[str, int], headroom: float) -> bool:
+    program = pulp.LpProblem("fits", pulp.LpMinimize)
+    work: dict[str, list[tuple[pulp.LpVariable, float]]] = {c.key: [] for c in model.configurations}
+    for i, load in enumerate(model.buckets):
+        parts = []
+        for j, c in enumerate(model.configurations):
+            rate = c.capacity(load.bucket).rate
+            if rate > 0:
+                share = program.add_variable(f"s{i}_{j}", 0, 1)
+                parts.append((share, 1.0))
+                work[c.key].append((share, load.rate * (1 + headroom) / rate))
+        if not parts:
+            return False
+        program += pulp.LpAffineExpression(parts) == 1
+    for c in model.configurations:
+        if work[c.key]:
+            program += pulp.LpAffineExpression(work[c.key]) <= sum(nodes[pool] for pool in c.pools)
+    program.solve(pulp.getSolver("HiGHS", msg=False))
+    return bool(program.status == pulp.LpStatusOptimal)
+
+
+def cheapest_by_slices(model: ModelDemand, pools: tuple[Pool, ...], slices: int) -> float:
+    """Each bucket cut in equal slices, each slice served whole by one GPU type."""
+    program = pulp.LpProblem("slices", pulp.LpMinimize)
+    price = {pool.name: pool.price_per_node_hour for pool in pools}
+    nodes = {c.key: program.add_variable(f"n{j}", 0, 100, "Integer") for j, c in enumerate(model.configurations)}
+    load: dict[str, list[tuple[pulp.LpVariable, float]]] = {c.key: [] for c in model.configurations}
+    for i, bucket in enumerate(model.buckets):
+        for part in range(slices):
+            choice = []
+            for j, c in enumerate(model.configurations):
+                rate = c.capacity(bucket.bucket).rate
+                if rate > 0:
+                    x = program.add_variable(f"x{i}_{part}_{j}", 0, 1, "Integer")
+                    choice.append((x, 1.0))
+                    load[c.key].append((x, bucket.rate / slices / rate))
+            program += pulp.LpAffineExpression(choice) == 1
+    for key, terms in load.items():
+        program += pulp.LpAffineExpression([*terms, (nodes[key], -1.0)]) <= 0
+    program.setObjective(pulp.LpAffineExpression([(nodes[c.key], price[c.pools[0]]) for c in model.configurations]))
+    program.solve(pulp.getSolver("HiGHS", msg=False, timeLimit=20, gapRel=1e-6))
+    assert program.sol_status == pulp.LpSolutionOptimal
+    return float(pulp.value(program.objective))

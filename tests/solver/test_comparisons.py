@@ -1,0 +1,58 @@
+"""What each single GPU type would cost, or why it cannot be."""
+
+import pytest
+
+from motley_solver.comparisons import comparisons, with_comparisons
+from motley_solver.ilp import solve
+from motley_solver.plan import Infeasible, Plan
+from motley_solver.problem import Problem
+from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
+
+
+def question(l4_nodes: int = 20) -> Problem:
+    l4 = configuration("L4", {SHORT: 2.0, LONG: 0.0})
+    a100 = configuration("A100", {SHORT: 10.0, LONG: 1.0})
+    chat = model("chat", {SHORT: 12.0, LONG: 0.5}, l4, a100)
+    return problem([chat], [pool("L4", 1.0, l4_nodes), pool("A100", 4.0)])
+
+
+def planned(asked: Problem) -> Plan:
+    plan = solve(asked)
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def test_single_types_are_solved_exactly_or_say_why_not() -> None:
+    plan = planned(question())
+    assert plan.cost_per_hour == pytest.approx(8.0)  # A100 ×1 takes the long ones and 5 short, L4 ×4 the rest
+    a100, l4 = comparisons(question(), plan)
+    assert (a100.gpu, a100.cost_per_hour, a100.proven) == ("A100", pytest.approx(8.0), True)
+    assert (l4.gpu, l4.cost_per_hour) == ("L4", None)
+    assert l4.reason.startswith("cannot serve test/chat 8000+500: no GPU meets TPOT")
+
+
+def test_the_mix_is_never_dearer_than_a_single_type() -> None:
+    plan = with_comparisons(question(), planned(question()))
+    assert isinstance(plan, Plan)
+    costs = [c.cost_per_hour for c in plan.comparisons if c.cost_per_hour is not None]
+    assert costs and all(plan.cost_per_hour <= cost + 1e-9 for cost in costs)
+
+
+def test_pools_without_gpus_stay_in_every_comparison() -> None:
+    tiny = model("tiny", {SHORT: 0.5}, configuration("CPU", {SHORT: 1.0}, cpus=4.0, gpus=0))
+    base = question()
+    asked = problem([*base.models, tiny], [*base.pools, pool("CPU", 0.2, gpus=0)])
+    found = {c.gpu: c.cost_per_hour for c in comparisons(asked, planned(asked))}
+    assert found == {"A100": pytest.approx(8.2), "L4": None}
+
+
+def test_what_the_plan_itself_leaves_out_does_not_count_against_a_type() -> None:
+    l4 = configuration("L4", {SHORT: 2.0, LONG: 0.0})
+    asked = problem([model("chat", {SHORT: 3.0, LONG: 1.0}, l4)], [pool("L4", 1.0)])
+    (only,) = comparisons(asked, planned(asked))
+    assert only.cost_per_hour == pytest.approx(2.0)
+
+
+def test_other_outcomes_pass_through() -> None:
+    nothing = Infeasible(("no",))
+    assert with_comparisons(question(), nothing) is nothing
