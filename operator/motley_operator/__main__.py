@@ -1,4 +1,4 @@
-"""The operator's process: `python -m motley_operator`. One thread watches, one keeps the lease, this one runs passes."""
+"""The operator's process: `python -m motley_operator`. Threads watch and keep the lease; the main one runs passes."""
 
 import logging
 import os
@@ -76,7 +76,7 @@ def main() -> int:
     kube = Kube(api_client(), may_write=lease.require)
     reconciler = Reconciler(kube, traffic.observed, settings, Solver(settings.solve_seconds), lambda: datetime.now(UTC))
     passes = Passes(reconciler, lease, batcher, settings)
-    watching = threading.Thread(target=_watch, args=(batcher, stop), name="kopf", daemon=True)
+    watching = threading.Thread(target=_watch, args=(batcher, stop, settings.identity), name="kopf", daemon=True)
 
     def unhealthy() -> str:
         return passes.stuck() or ("" if watching.is_alive() or stop.is_set() else "the watches ended")
@@ -98,9 +98,9 @@ def main() -> int:
     return 0
 
 
-def _watch(batcher: Batcher, stop: threading.Event) -> None:
+def _watch(batcher: Batcher, stop: threading.Event, identity: str) -> None:
     try:
-        handlers.watch(batcher.poke, stop)
+        handlers.watch(batcher.poke, stop, identity)
     except Exception:
         log.exception("the watches failed")
         if not stop.is_set():

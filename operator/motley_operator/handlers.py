@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from motley_operator.api import GROUP, KINDS
 
 WATCHED = (*((GROUP, kind.crd.plural) for kind in KINDS), ("apps", "deployments"))
 
 
-def watch(poke: Callable[[], None], stop: threading.Event) -> None:
+def watch(poke: Callable[[], None], stop: threading.Event, identity: str) -> None:
     """Runs kopf in this thread until `stop` is set."""
     registry = kopf.OperatorRegistry()
     for group, plural in WATCHED:
@@ -24,20 +25,29 @@ def watch(poke: Callable[[], None], stop: threading.Event) -> None:
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return kopf.login_via_client(**kwargs)
 
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = (1, 2, 5, 10)
-    asyncio.run(_run(registry, settings, stop))
+    asyncio.run(_run(registry, settings, stop, identity))
 
 
-async def _run(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, stop: threading.Event) -> None:
+async def _run(
+    registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, stop: threading.Event, identity: str
+) -> None:
     stopped = asyncio.Event()
     kopf_task = asyncio.create_task(
-        kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stopped)
+        kopf.operator(
+            registry=registry,
+            settings=settings,
+            clusterwide=True,
+            standalone=True,
+            stop_flag=stopped,
+            identity=Identity(identity),  # its own guess asks for the user's name, which a container may lack
+        )
     )
     while not kopf_task.done() and not stop.is_set():
         await asyncio.wait([kopf_task], timeout=0.5)

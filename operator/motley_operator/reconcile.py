@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from motley_operator import events, metrics, planning, status
 from motley_operator.api import KINDS, Resource
 from motley_operator.desired import Desired, Reference, desired, reference
-from motley_operator.errors import ApiError, NotFound
+from motley_operator.errors import ApiError, Conflict, NotFound
 from motley_operator.fleet import OWNED, FleetView, TrafficView, fleet_view
 from motley_operator.formulation import formulated
 from motley_operator.labels import COMPONENT, DRAIN_FINALIZER, MANAGED_BY
@@ -158,8 +158,8 @@ class Reconciler:
                 self._kube.apply_status(_status_manifest(resource, wanted.to_json()))
                 for event in events.changes(resource, before.conditions, wanted.conditions):  # type: ignore[attr-defined]
                     self._kube.create(events.manifest(event, outcome.view.now))
-            except NotFound:
-                pass  # deleted meanwhile
+            except (NotFound, Conflict):
+                pass  # the object was deleted meanwhile; the event is there already
             except ApiError as error:
                 log.warning("%s", error, extra={"object": resource.key})
         for one in outcome.view.unreadable:

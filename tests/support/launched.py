@@ -47,13 +47,14 @@ class Launched:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.client.close()
-        engine = self.engine_pid
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)  # it could start an engine between our look and its end
+            engines = children(self.process.pid)
             self.process.kill()
             self.process.wait()
-        if engine is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(engine, signal.SIGKILL)
+            for engine in engines:
+                with suppress(ProcessLookupError):
+                    os.killpg(engine, signal.SIGKILL)
 
     @property
     def log(self) -> str:
@@ -94,6 +95,11 @@ class Launched:
 
     def reason(self) -> str:
         return self.termination_log.read_text() if self.termination_log.exists() else ""
+
+
+def children(pid: int) -> list[int]:
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for text in lists for child in text.read_text().split()]
 
 
 def alive(pid: int) -> bool:

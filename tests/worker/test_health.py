@@ -2,11 +2,11 @@ from motley_worker.engine import busy
 from motley_worker.health import SILENT_SECONDS, Health
 
 
-def test_a_silent_engine_is_dead_only_after_it_has_answered_once() -> None:
-    health = Health(last_answer=100.0)
+def test_a_silent_engine_is_dead_only_after_its_first_token() -> None:
+    health = Health(last_answer=100.0, engine_answered=True)
     later = 101.0 + SILENT_SECONDS
     assert health.live(later)[0]
-    health.engine_answered = True
+    health.token_generated = True
     assert health.live(later) == (False, "vLLM has not answered for 121 s")
     assert health.live(99.0 + SILENT_SECONDS)[0]
 

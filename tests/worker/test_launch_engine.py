@@ -8,7 +8,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from launched import Launched, alive
+from launched import Launched, alive, children
 
 from e2e import tiny_model
 
@@ -112,10 +112,6 @@ def test_an_engine_whose_core_is_killed_ends_the_pod(
         assert launched.ended(60) == 68
         assert launched.reason().startswith("EngineDied: ")
         assert not alive(launched.engine_pid)
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def name(pid: int) -> str:

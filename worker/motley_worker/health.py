@@ -36,7 +36,7 @@ class Health:
 
     def live(self, now: float | None = None) -> tuple[bool, str]:
         silent = (time.monotonic() if now is None else now) - self.last_answer
-        if self.engine_answered and silent > SILENT_SECONDS:
+        if self.token_generated and silent > SILENT_SECONDS:  # the first token may take long: kernels are compiled
             return False, f"vLLM has not answered for {silent:.0f} s"
         return True, self.phase
 

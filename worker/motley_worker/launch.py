@@ -133,16 +133,18 @@ async def _drain(engine: Engine, config: WorkerConfig, pod: Pod, health: Health,
     health.draining, health.phase = True, "draining"
     log.info("draining, at most %d s", config.drain_seconds)
     start = time.monotonic()
-    await _until_idle(engine, start + config.drain_seconds, start + pod.settle_seconds, signals)
+    await _until_idle(engine, health, start + config.drain_seconds, start + pod.settle_seconds, signals)
     await engine.stop(_HURRIED_SECONDS if signals.hurry.is_set() else SHUTDOWN_SECONDS + 5)
     log.info("drained in %.0f s", time.monotonic() - start)
 
 
-async def _until_idle(engine: Engine, deadline: float, settled: float, signals: Signals) -> None:
+async def _until_idle(engine: Engine, health: Health, deadline: float, settled: float, signals: Signals) -> None:
     """Two idle looks in a row: a request that was just accepted shows in the metrics with its first step."""
     idle = 0
     while time.monotonic() < deadline and not signals.hurry.is_set():
         requests = await engine.requests()
+        if requests is not None:
+            health.heard()
         idle = idle + 1 if requests == 0 else 0
         if idle >= 2 and time.monotonic() >= settled:
             return

@@ -54,7 +54,7 @@ class Fleet(Resource):
     )
     model_config = {
         "json_schema_extra": rules(
-            ("self.metadata.name == 'default'", "there is one Fleet; name it default"),
+            ("self.metadata.name == 'default'", "metadata.name: there is one Fleet; name it default"),
         )
     }
     kind: Literal["Fleet"] = "Fleet"

@@ -23,7 +23,7 @@ from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
 from motley_operator.solving import Solver
 
-_PATIENCE = 2.0
+PATIENCE = 2.0
 """Seconds after which somebody who waits is told what for."""
 
 
@@ -107,7 +107,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
     from rich.console import Console
 
     status = Console(stderr=True).status("")
-    timer = threading.Timer(_PATIENCE, status.start)
+    timer = threading.Timer(PATIENCE, status.start)
     timer.daemon = True
     timer.start()
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 Json = dict[str, Any]
@@ -13,6 +14,10 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[str] = frozenset()
     """Columns that are aligned to the right."""
+
+
+LONGEST = 300
+"""Characters of a reason in a table; JSON and YAML hold all of it."""
 
 
 def headline(report: Json) -> str:
@@ -118,7 +123,7 @@ def _comparisons(comparisons: Iterable[Json]) -> Table:
     for one in comparisons:
         cost = "-" if one["costPerHour"] is None else f"{one['costPerHour']:.2f}"
         saving = "-" if one["saving"] is None else f"{100 * one['saving']:.0f}%"
-        rows.append((one["gpu"], cost, saving, one["reason"]))
+        rows.append((one["gpu"], cost, saving, shorten(one["reason"], LONGEST, placeholder=" …")))
     columns: tuple[str, ...] = ("SINGLE TYPE", "COST/H", "SAVING", "WHY NOT")
     if not any(row[3] for row in rows):
         columns, rows = columns[:3], [row[:3] for row in rows]

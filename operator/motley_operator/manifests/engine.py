@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motley_operator.api import GPUPool, Model, Plan
-from motley_operator.api.plan import PlannedAllocation
+from motley_operator.api.plan import EngineSettings, PlannedAllocation
 from motley_operator.formulation import replica_resources
 from motley_operator.labels import COMPONENT, CONFIGURATION, MANAGED, MODEL, POOL, ROLE, TENSOR_PARALLEL
 from motley_operator.manifests.pods import (
@@ -84,9 +84,11 @@ def _name(model: Model, allocation: PlannedAllocation, fingerprint: str) -> str:
     return f"{prefix[:51].rstrip('-')}-{fingerprint}"
 
 
-def worker_config(model: Model, allocation: PlannedAllocation, device: str, drain_seconds: int) -> dict[str, Any]:
+def worker_config(
+    model: Model, engine: EngineSettings, tensor_parallel: int, device: str, drain_seconds: int
+) -> dict[str, Any]:
     """What `motley_worker.config.WorkerConfig` reads."""
-    spec, engine = model.spec, allocation.engine
+    spec = model.spec
     return {
         "model": model.key,
         "servedName": model.served_name,
@@ -96,7 +98,7 @@ def worker_config(model: Model, allocation: PlannedAllocation, device: str, drai
         "quantization": spec.quantization,
         "kvDtype": spec.kv_dtype,
         "maxModelLen": engine.max_model_len,
-        "tensorParallel": allocation.tensor_parallel,
+        "tensorParallel": tensor_parallel,
         "maxNumBatchedTokens": engine.max_num_batched_tokens,
         "maxNumSeqs": engine.max_num_seqs,
         "device": device,
@@ -107,7 +109,9 @@ def worker_config(model: Model, allocation: PlannedAllocation, device: str, drai
 
 def _pod_spec(model: Model, allocation: PlannedAllocation, pool: GPUPool, settings: Settings) -> Manifest:
     volumes, mounts = storage_of(model, settings)
-    config = worker_config(model, allocation, pool.spec.device, settings.drain_seconds)
+    config = worker_config(
+        model, allocation.engine, allocation.tensor_parallel, pool.spec.device, settings.drain_seconds
+    )
     container = {
         "name": "engine",
         "image": model.spec.engine.image or settings.engine_image,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from motley_operator.admission import source_of
 from motley_operator.api import GPUPool, Model
+from motley_operator.api.plan import EngineSettings
 from motley_operator.labels import COMPONENT, MANAGED, MODEL, SOURCE
-from motley_operator.manifests.engine import tolerations
+from motley_operator.manifests.engine import tolerations, worker_config
 from motley_operator.manifests.pods import (
     CONTAINER_SECURITY,
     POD_SECURITY,
@@ -28,14 +29,10 @@ def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -
     """Runs on any node of the pools that the Model may use: these can read its source."""
     volumes, mounts = storage_of(model, settings)
     labels = {**MANAGED, COMPONENT: "inspection", MODEL: model.metadata.name}
-    config = {
-        "model": model.key,
-        "servedName": model.served_name,
-        "source": model.spec.source.uri,
-        "revision": model.spec.source.revision,
-        "dtype": model.spec.dtype,
-        "maxModelLen": model.spec.context_length,
-    }
+    settings_of_no_engine = EngineSettings(
+        max_num_batched_tokens=1, max_num_seqs=1, max_model_len=model.spec.context_length
+    )
+    config = worker_config(model, settings_of_no_engine, 1, "cpu", 1)
     container = {
         "name": "inspection",
         "image": model.spec.engine.image or settings.engine_image,

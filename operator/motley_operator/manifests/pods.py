@@ -47,6 +47,7 @@ def env_of(model: Model, settings: Settings, worker_config: Mapping[str, Any]) -
             found[variable.name] = {"name": variable.name, "value": variable.value or ""}
     fixed = {
         "HOME": "/home/motley",
+        "USER": "motley",  # the user id has no entry in /etc/passwd, and libraries ask
         "MOTLEY_WORKER_CONFIG": json.dumps(worker_config, sort_keys=True),
     }
     return [*(found | {name: {"name": name, "value": value} for name, value in fixed.items()}).values()]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -166,8 +167,8 @@ def test_every_mistake_is_told_and_nothing_is_printed(tmp_path: Path, capsys: py
     assert ran.err.splitlines() == [
         f"{torn}:2: malformed YAML: a tab in the indentation; use spaces",
         f"{tmp_path}/none.yaml: no such file or directory",
-        f"{bad}:3: metadata.name: Model default/chat is given twice, first on {good}:45; remove one",
-        f"{bad}:7: spec.slo.ttft: must be longer than zero, for example 500ms",
+        f"{bad}:3: metadata.name: Model default/chat is given twice, first on {good}:47; remove one",
+        f"{bad}:8: spec.slo.ttft: must be longer than zero, for example 500ms",
     ]
 
 
@@ -341,6 +342,30 @@ def test_standard_output_holds_the_report_alone(tmp_path: Path) -> None:
     ran = subprocess.run([*command, *arguments], capture_output=True, text=True)
     assert ran.returncode == 0
     assert json.loads(ran.stdout)["costPerHour"] == 5.07
+
+
+def test_a_terminal_gets_tables_and_progress(tmp_path: Path) -> None:
+    program = "import sys; from motley_operator.cli import main, plan; plan.PATIENCE = 0; sys.exit(main())"
+    terminal, inside = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "plan", "-f", str(written(tmp_path, EXAMPLE))],
+        stdout=inside,
+        stderr=inside,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1"},
+    )
+    os.close(inside)
+    shown = b""
+    try:
+        while part := os.read(terminal, 65536):
+            shown += part
+    except OSError:  # how a terminal says that the other side is gone
+        pass
+    os.close(terminal)
+    assert process.wait(30) == 0
+    text = shown.decode()
+    assert "Reading and checking the files" in text or "Looking for the cheapest plan" in text
+    assert "Planned: 5.07 per hour" in text
+    assert "│ default/chat │" in text
 
 
 def test_a_reader_that_leaves_early_is_no_trouble(tmp_path: Path) -> None:

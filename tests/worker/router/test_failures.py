@@ -8,6 +8,8 @@ import pytest
 from fake_openai_engine import FakeEngine
 from router_harness import RunningRouter, StartEngine, running_router, until
 
+from motley_worker.router import upstream
+
 FIRST = [(10_000, 10_000, (1.0, 0.0))]
 """The plan sends everything to the first of two engines."""
 
@@ -169,3 +171,14 @@ async def test_no_request_that_had_not_begun_fails_when_engines_are_killed_under
         assert len(statuses) > 300
         for engine in engines:
             await engine.stop()
+
+
+async def test_an_engine_that_never_answers_is_504_and_a_miss(
+    router: RunningRouter, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(upstream.TIMEOUT, "read", 0.05)
+    engine.behaviour = "silent"
+    response = await router.ask()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+    assert router.metric("motley_router_slo_attainment_ratio", model="default/tiny") == 0
+    await asyncio.wait_for(engine.left.wait(), 10)

@@ -4,7 +4,7 @@ import pytest
 from fake_openai_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
-from router_harness import RunningRouter
+from router_harness import RunningRouter, table_json
 
 from motley_worker.router.slo import Served, Window, attains, counts
 from motley_worker.router.tables import Slo
@@ -68,3 +68,13 @@ async def test_streams_fill_the_histograms_and_whole_responses_only_the_window(
 
 async def test_without_traffic_there_is_no_attainment(router: RunningRouter, engine: FakeEngine) -> None:
     assert "motley_router_slo_attainment_ratio{" not in (await router.http.get("/metrics")).text
+
+
+async def test_a_first_token_that_comes_late_is_a_miss(router: RunningRouter, engine: FakeEngine) -> None:
+    table = table_json(backends=[("service-0", engine.port)])
+    table["spec"]["slo"] = {"ttftSeconds": 0.0, "tpotSeconds": 1.0, "attainment": 0.99}
+    router.put_table(table)
+    for _ in range(2):
+        assert (await router.ask(stream=True)).status_code == 200
+    assert router.metric("motley_router_slo_attainment_ratio", model="default/tiny") == 0
+    assert router.metric("motley_router_slo_window_requests", model="default/tiny") == 2

@@ -16,7 +16,13 @@ WEIGHTS = os.urandom(1 << 20)
 
 
 def pod(cache: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", "import logging; logging.basicConfig(level=20);" + WORK, "hf://org/tiny", str(cache)]
+    command = [
+        sys.executable,
+        "-c",
+        "import logging; logging.basicConfig(level=20);" + WORK,
+        "hf://org/tiny",
+        str(cache),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -1,7 +1,8 @@
 """One completion request from its body to its last byte: choose an engine, forward, retry, pass on, take notes.
 
-A request moves to another engine as long as no byte of a response has been passed on, and never after. At most
-three engines see it, so that a request that kills engines does not kill them all.
+A request moves to another engine as long as no byte of a response has been passed on, and never after. Engines see it
+at most three times, so that a request that kills engines does not kill them all. A prefill/decode pair will be two hops
+here, in `_answer`; admission and prefix affinity belong before `_choose`.
 """
 
 import asyncio
@@ -176,7 +177,9 @@ class Proxy:
                 if not await self._is_dying(endpoint, answer):
                     return endpoint, answer
             engines += 1
-        raise Refusal(503, f"{MAX_ENGINES} engines failed on this request; try again later.", code="engines_failed")
+        raise Refusal(
+            503, f"Engines failed {MAX_ENGINES} times on this request; try again later.", code="engines_failed"
+        )
 
     def _choose(self, exchange: Exchange, tried: set[Endpoint]) -> Endpoint | None:
         # The view may have changed since the last attempt.
