@@ -28,7 +28,9 @@ demo-down: setup ## takes the demo's cluster away
 
 check: lint types unit ## everything that needs no cluster
 
-test: check ## check, and every scenario once on an embedded cluster
+test: check ## check, real engines, and every scenario once on an embedded cluster
+	$(RUN) -m pytest tests -m engine
+	$(RUN) -m pytest e2e/cluster_tests
 	$(RUN) -m pytest e2e/scenarios
 
 soak: setup ## the repetitions; prints its seed

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from e2e.cluster import Cluster, ClusterError, fake_nodes
 from e2e.cluster.console import step
@@ -18,13 +18,13 @@ RELEASE = "motley"
 MODELS = Path("/var/lib/motley/models")
 """Where file:// sources of the examples lie on the node."""
 
-FAKE_NODES = {
-    "l4": {"count": 8, "cpu": "4", "memory": "16Gi"},
-    "a10g": {"count": 8, "cpu": "4", "memory": "16Gi"},
-    "a100": {"count": 4, "cpu": "24", "memory": "220Gi"},
-    "h100": {"count": 2, "cpu": "16", "memory": "256Gi"},
-}
-"""The nodes that examples/quickstart/pools.yaml names."""
+FAKE_NODES = (
+    ("l4", 8, "4", "16Gi"),
+    ("a10g", 8, "4", "16Gi"),
+    ("a100", 4, "24", "220Gi"),
+    ("h100", 2, "16", "256Gi"),
+)
+"""(pool, nodes, CPU, memory) as examples/quickstart/pools.yaml has them."""
 
 
 def values() -> dict[str, Any]:
@@ -70,8 +70,8 @@ def restart(cluster: Cluster) -> None:
 
 
 def make_fake_nodes(cluster: Cluster) -> None:
-    for pool, size in FAKE_NODES.items():
-        cluster.apply(fake_nodes(pool, labels={"motley.dev/pool": pool}, **size))
+    for pool, count, cpu, memory in FAKE_NODES:
+        cluster.apply(fake_nodes(pool, count, labels={"motley.dev/pool": pool}, cpu=cpu, memory=memory))
 
 
 def make_tiny_model() -> Path:
@@ -86,7 +86,11 @@ def router_url(cluster: Cluster) -> str:
     return f"http://{address}"
 
 
-def objects(cluster: Cluster, kind: str, *arguments: str) -> list[dict[str, Any]]:
+class Kubectl(Protocol):
+    def kubectl(self, *arguments: str, input: str | None = None) -> str: ...
+
+
+def objects(cluster: Kubectl, kind: str, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(cluster.kubectl("get", kind, "-A", "-o", "json", *arguments))["items"]
     return found
 
@@ -109,7 +113,7 @@ def await_model(cluster: Cluster, name: str, namespace: str = "default", seconds
     return wait_for(ready, f"Model {namespace}/{name} to be ready", seconds, lambda: state(cluster, namespace))
 
 
-def state(cluster: Cluster, namespace: str = "default") -> str:
+def state(cluster: Kubectl, namespace: str = "default") -> str:
     """What a person would look at first, for messages of failure."""
     parts = []
     for arguments in (

@@ -167,6 +167,8 @@ def inspected(model: Model, view: FleetView) -> Shape | Finding | None:
                 return Shape(**asdict(shape_of_config(json.loads(job.message)["config"])))
             except (ValueError, TypeError, KeyError) as error:
                 return _inspection_failed(model, str(error))
+        if job.waits_for:
+            return _inspection_failed(model, f"its pod cannot start: {job.waits_for}")
     return None
 
 

@@ -59,6 +59,8 @@ class InspectionView:
     succeeded: bool
     failed: bool
     message: str
+    waits_for: str
+    """Why its pod cannot start (a claim or Secret that is not there); empty while nothing is wrong."""
 
 
 @dataclass(frozen=True)
@@ -219,22 +221,34 @@ def pod_view(raw: Json) -> PodView:
 
 
 def _trouble(raw: Json) -> str:
-    """What keeps the engine from running: the reason it waits for, or the last words of the one that ended."""
+    """What keeps the engine from running: the last words of the one that ended, or the reason it waits for."""
     for container in raw.get("status", {}).get("containerStatuses") or ():
         ended = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated")
         if ended and ended.get("exitCode"):
             return f"exit code {ended['exitCode']}: {ended.get('message') or ended.get('reason', '')}".strip()
+    return _waiting(raw)
+
+
+def _waiting(raw: Json) -> str:
+    for container in raw.get("status", {}).get("containerStatuses") or ():
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             return f"{waiting['reason']}: {waiting.get('message', '')}".strip(": ")
     return ""
 
 
+def _hindrance(raw: Json) -> str:
+    """Why a pod has not started: no node takes it, or its container cannot be made."""
+    scheduled = _condition(raw, "PodScheduled")
+    return str(scheduled.get("message", "")) if scheduled.get("status") == "False" else _waiting(raw)
+
+
 def inspection_view(job: Json, pods: Iterable[Json]) -> InspectionView:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    message = ""
+    message = waits_for = ""
     for pod in pods:
         if pod["metadata"]["namespace"] == namespace and _labels(pod).get("job-name") == name:
+            waits_for = _hindrance(pod) or waits_for
             for container in pod.get("status", {}).get("containerStatuses") or ():
                 message = (container.get("state", {}).get("terminated") or {}).get("message") or message
     return InspectionView(
@@ -245,4 +259,5 @@ def inspection_view(job: Json, pods: Iterable[Json]) -> InspectionView:
         succeeded=job.get("status", {}).get("succeeded", 0) > 0,
         failed=_condition(job, "Failed").get("status") == "True",
         message=message,
+        waits_for=waits_for,
     )

@@ -10,8 +10,8 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class FakeBucket(Loopback):
-    def __init__(self, name: str = "models", page: int = 2) -> None:
-        super().__init__()
+    def __init__(self, name: str = "models", page: int = 2, host: str = "127.0.0.1") -> None:
+        super().__init__(host)
         self.name = name
         self.page = page
         self.objects: dict[str, bytes] = {}

@@ -11,8 +11,8 @@ _FILE = re.compile(r"^/([\w.-]+/[\w.-]+)/resolve/([^/]+)/([^?]+)")
 
 
 class FakeHub(Loopback):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__(host)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.sizes: dict[str, int] = {}  # what is declared, where that is not the truth
         self.token: str | None = None  # what a request must bear

@@ -33,15 +33,15 @@ class Request:
 class Loopback(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), Handler)
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.answered_half = threading.Event()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.server_address[0]}:{self.server_address[1]}"
 
     def answer(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         raise NotImplementedError

@@ -25,6 +25,13 @@ RETRY_SECONDS = 300
 """A finished Job is removed after this long; if the shape is still unknown, it is tried again."""
 
 
+_GIVE_UP = {
+    "action": "FailJob",
+    "onExitCodes": {"containerName": "inspection", "operator": "In", "values": [64, 65]},
+}
+"""Of the worker: a bad configuration and a source that is not there do not get better by trying again at once."""
+
+
 def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -> Manifest:
     """Runs on any node of the pools that the Model may use: these can read its source."""
     volumes, mounts = storage_of(model, settings)
@@ -47,6 +54,7 @@ def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -
     }
     spec = {
         "backoffLimit": 2,
+        "podFailurePolicy": {"rules": [_GIVE_UP]},
         "activeDeadlineSeconds": 600,
         "ttlSecondsAfterFinished": RETRY_SECONDS,
         "template": {
