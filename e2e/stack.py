@@ -100,11 +100,30 @@ def condition(obj: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((one for one in conditions if one["type"] == kind), {})
 
 
+def model(cluster: Kubectl, name: str, namespace: str = "default") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cluster.kubectl("-n", namespace, "get", "model", name, "-o", "json"))
+    return found
+
+
+def engine_pods(cluster: Kubectl, model: str, namespace: str = "default") -> list[dict[str, Any]]:
+    """Those that are not on their way out."""
+    selector = f"motley.dev/component=engine,motley.dev/model={model}"
+    pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def router_pods(cluster: Kubectl) -> list[str]:
+    """Addresses of every single router, for their metrics."""
+    selector = "app.kubernetes.io/name=motley-router"
+    pods = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    return [f"http://{pod['status']['podIP']}:8000" for pod in pods if condition(pod, "Ready").get("status") == "True"]
+
+
 def await_model(cluster: Cluster, name: str, namespace: str = "default", seconds: float = 300) -> dict[str, Any]:
     """The Model once it is Ready; fails with its state."""
 
     def ready() -> dict[str, Any] | None:
-        found = json.loads(cluster.kubectl("-n", namespace, "get", "model", name, "-o", "json"))
+        found = model(cluster, name, namespace)
         generation = found["metadata"]["generation"]
         condition_ = condition(found, "Ready")
         is_ready = condition_.get("status") == "True" and condition_.get("observedGeneration") == generation

@@ -3,12 +3,15 @@ needs one takes the fixture `tiny`. `--soak` runs the repetitions in full, with 
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from e2e import stack
+from e2e import made, stack
+from e2e.api import Api
 from e2e.cluster import Cluster
 from e2e.waiting import wait_for
 
@@ -79,3 +82,49 @@ def namespace(motley: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
     wait_for(
         lambda: not motley.kubectl("get", "models", "-n", name, "-o", "name"), f"Models in {name} to go", state=str
     )
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Iterator[Api]:
+    found = Api(cluster.kubeconfig)
+    yield found
+    found.close()
+
+
+MakePool = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def make_pool(motley: Cluster, api: Api) -> Iterator[MakePool]:
+    """`made.pool` with its fake nodes, gone after the scenario. Ask for it before `namespace`, so that Models go first."""
+    pools: list[dict[str, Any]] = []
+
+    def make(name: str, **arguments: Any) -> dict[str, Any]:
+        pool = made.pool(name, **arguments)
+        pools.append(pool)
+        motley.apply([*made.nodes_of(pool), pool])
+        return pool
+
+    yield make
+    for pool in pools:
+        api.delete("GPUPool", pool["metadata"]["name"])
+    names = {pool["metadata"]["name"] for pool in pools}
+    wait_for(
+        lambda: not names & {one["metadata"]["name"] for one in api.list("GPUPool")},
+        f"GPUPools {', '.join(sorted(names))} to go",
+        state=lambda: stack.state(motley),
+    )
+    for pool in pools:
+        for node in made.nodes_of(pool):
+            api.delete("Node", node["metadata"]["name"])
+
+
+@pytest.fixture(autouse=True)
+def clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In no scenario is a call of the operator forbidden, or does a pass end in an error that nobody foresaw."""
+    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    yield
+    if "motley" in request.fixturenames:
+        log = stack.operator_log(request.getfixturevalue("motley"), f"--since-time={since}")
+        bad = [line for line in log.splitlines() if "forbidden" in line or "a pass failed" in line]
+        assert not bad, "\n".join(bad[:10])
