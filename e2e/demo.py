@@ -12,7 +12,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from e2e import stack
@@ -106,7 +105,7 @@ def _without_root(cluster: Cluster) -> None:
         operator.terminate()
         operator.wait()
     say(
-        "\nWithout root there are no containers, so tiny's pod stays Pending and no completion is shown: "
+        "\nWithout root there are no containers, so tiny's pods stay Pending and no completion is shown: "
         "run `make demo` as root for that.\n\n"
         f"    export KUBECONFIG={cluster.kubeconfig}\n    make demo-down"
     )
@@ -198,10 +197,7 @@ def heading(text: str) -> None:
 
 def down() -> None:
     Cluster("demo").down()
-    shutil.rmtree(stack.MODELS / "tiny", ignore_errors=True)
-    for folder in (stack.MODELS, stack.MODELS.parent):
-        if folder.is_dir() and not any(Path(folder).iterdir()):
-            folder.rmdir()
+    stack.remove_tiny_model()
 
 
 def main(arguments: list[str]) -> int:

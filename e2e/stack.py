@@ -1,6 +1,7 @@
 """Motley on an embedded cluster: images, chart, fake GPU nodes, the tiny model. What demo and tests share."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 from e2e.cluster import Cluster, ClusterError, fake_nodes
 from e2e.cluster.console import step
+from e2e.cluster.state import clusters_folder
 from e2e.waiting import wait_for
 
 CHECKOUT = Path(__file__).parents[1]
@@ -78,6 +80,16 @@ def make_tiny_model() -> Path:
     """On this machine's disk, which is the real node's."""
     subprocess.run([sys.executable, "-m", "e2e.tiny_model", str(MODELS / "tiny")], cwd=CHECKOUT, check=True)
     return MODELS / "tiny"
+
+
+def remove_tiny_model() -> None:
+    """With the last cluster: the others may serve it."""
+    if any(clusters_folder().iterdir()):
+        return
+    shutil.rmtree(MODELS / "tiny", ignore_errors=True)
+    for folder in (MODELS, MODELS.parent):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def router_url(cluster: Cluster) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e import made, stack
+from e2e import made, operators, stack
 from e2e.api import Api
 from e2e.cluster import Cluster
 from e2e.waiting import wait_for
@@ -53,6 +53,7 @@ def cluster() -> Iterator[Cluster]:
     yield found
     if not os.environ.get("MOTLEY_KEEP"):
         found.down()
+        stack.remove_tiny_model()
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +126,6 @@ def clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     yield
     if "motley" in request.fixturenames:
-        log = stack.operator_log(request.getfixturevalue("motley"), f"--since-time={since}")
+        log = operators.log(request.getfixturevalue("motley"), f"--since-time={since}")
         bad = [line for line in log.splitlines() if "forbidden" in line or "a pass failed" in line]
         assert not bad, "\n".join(bad[:10])
