@@ -118,17 +118,19 @@ def model(cluster: Kubectl, name: str, namespace: str = "default") -> dict[str, 
 
 
 def engine_pods(cluster: Kubectl, model: str, namespace: str = "default") -> list[dict[str, Any]]:
-    """Those that are not on their way out."""
-    selector = f"motley.dev/component=engine,motley.dev/model={model}"
-    pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
-    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return _staying(cluster, namespace, f"motley.dev/component=engine,motley.dev/model={model}")
 
 
 def router_pods(cluster: Kubectl) -> list[str]:
     """Addresses of every single router, for their metrics."""
-    selector = "app.kubernetes.io/name=motley-router"
-    pods = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    pods = _staying(cluster, NAMESPACE, "app.kubernetes.io/name=motley-router")
     return [f"http://{pod['status']['podIP']}:8000" for pod in pods if condition(pod, "Ready").get("status") == "True"]
+
+
+def _staying(cluster: Kubectl, namespace: str, selector: str) -> list[dict[str, Any]]:
+    """Pods that are not on their way out."""
+    pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-l", selector, "-o", "json"))["items"]
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
 def await_model(cluster: Cluster, name: str, namespace: str = "default", seconds: float = 300) -> dict[str, Any]:

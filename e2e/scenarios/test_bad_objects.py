@@ -7,7 +7,7 @@ import bad_objects
 import pytest
 import yaml
 
-from e2e import made, stack
+from e2e import made, operators, stack
 from e2e.api import Api
 from e2e.cluster import Cluster
 from e2e.waiting import wait_for
@@ -69,7 +69,7 @@ def bystander(motley: Cluster, api: Api, make_pool: Any, namespace: str) -> Iter
         return (
             sorted(pod["metadata"]["uid"] for pod in pods),
             [(one["metadata"]["uid"], one["metadata"]["generation"]) for one in deployments],
-            stack.operator_pods(api),
+            operators.restarts(api),
         )
 
     before = seen()

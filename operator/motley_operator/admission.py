@@ -7,6 +7,8 @@ from dataclasses import asdict
 from itertools import combinations
 from pathlib import PurePosixPath
 
+from pydantic import ValidationError
+
 from motley_operator import reasons
 from motley_operator.api import GPUPool, Model, Shape
 from motley_operator.fleet import FleetView, selects
@@ -25,7 +27,7 @@ def admitted_pools(view: FleetView) -> tuple[tuple[GPUPool, ...], dict[str, Find
     """The pools to plan with, oldest first, and why the others are not."""
     findings: dict[str, Finding] = {}
     for pool in view.pools:
-        if finding := _unknown_gpu(pool) or _draining(pool):
+        if finding := _unknown_gpu(pool) or _empty_sheet(pool) or _draining(pool):
             findings[key_of(pool)] = finding
     for older, newer in combinations([pool for pool in view.pools if key_of(pool) not in findings], 2):
         if key_of(older) not in findings and (shared := _shared_nodes(older, newer, view)):
@@ -41,6 +43,13 @@ def _unknown_gpu(pool: GPUPool) -> Finding | None:
     except ValueError as error:
         return Finding(reasons.UNKNOWN_GPU, f"spec.{error}; put it under spec.sheet")
     return None
+
+
+def _empty_sheet(pool: GPUPool) -> Finding | None:
+    sheet = pool.spec.sheet
+    given = sheet.model_dump(by_alias=True, exclude_none=True, exclude={"memory"}) if sheet else {}
+    zeros = [f"spec.sheet.{name}" for name, value in given.items() if not float(value)]
+    return Finding(reasons.UNKNOWN_GPU, f"{', '.join(zeros)}: must be above zero") if zeros else None
 
 
 def _draining(pool: GPUPool) -> Finding | None:
@@ -138,9 +147,11 @@ def _image_not_allowed(model: Model, view: FleetView) -> Finding | None:
 
 
 def _is_image_of(image: str, prefix: str) -> bool:
-    """Whole path components only: `reg/vllm` allows `reg/vllm:v1` and `reg/vllm/x`, not `reg/vllm-evil`."""
+    """Whole path components only: `reg/vllm` allows `reg/vllm:v1` and `reg/vllm/x`, not `reg/vllm-evil`; `reg` does
+    not allow `reg:5000/x`, which is another registry."""
     rest = image.removeprefix(prefix)
-    return image.startswith(prefix) and (not rest or prefix.endswith("/") or rest[0] in ":@/")
+    tag = rest[:1] in (":", "@") and "/" not in rest
+    return image.startswith(prefix) and (not rest or prefix.endswith("/") or rest[0] == "/" or tag)
 
 
 def _argument_not_allowed(model: Model, view: FleetView) -> Finding | None:
@@ -165,11 +176,22 @@ def inspected(model: Model, view: FleetView) -> Shape | Finding | None:
         if job.succeeded:
             try:
                 return Shape(**asdict(shape_of_config(json.loads(job.message)["config"])))
-            except (ValueError, TypeError, KeyError) as error:
-                return _inspection_failed(model, str(error))
+            except _NO_SHAPE as error:
+                return _inspection_failed(model, _first_line(error))
         if job.waits_for:
             return _inspection_failed(model, f"its pod cannot start: {job.waits_for}")
     return None
+
+
+_NO_SHAPE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What reading a shape may raise: the message comes from the Model's own image, and may be anything."""
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 def _inspection_failed(model: Model, why: str) -> Finding:

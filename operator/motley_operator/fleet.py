@@ -196,7 +196,7 @@ def deployment_view(raw: Json) -> DeploymentView:
         name=raw["metadata"]["name"],
         model=labels.get(MODEL, ""),
         pool=labels.get(POOL, ""),
-        tensor_parallel=int(labels.get(TENSOR_PARALLEL, "1")),
+        tensor_parallel=int(degree) if (degree := labels.get(TENSOR_PARALLEL, "")).isdecimal() else 1,
         configuration=labels.get(CONFIGURATION, ""),
         replicas=raw["spec"].get("replicas", 1),
         ready=raw.get("status", {}).get("readyReplicas", 0),
@@ -245,12 +245,15 @@ def _hindrance(raw: Json) -> str:
 
 def inspection_view(job: Json, pods: Iterable[Json]) -> InspectionView:
     name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
-    message = waits_for = ""
+    waits_for, words = "", list[tuple[bool, str, str]]()
     for pod in pods:
         if pod["metadata"]["namespace"] == namespace and _labels(pod).get("job-name") == name:
             waits_for = _hindrance(pod) or waits_for
             for container in pod.get("status", {}).get("containerStatuses") or ():
-                message = (container.get("state", {}).get("terminated") or {}).get("message") or message
+                ended = container.get("state", {}).get("terminated") or {}
+                words.append((ended.get("exitCode") == 0, ended.get("finishedAt") or "", ended.get("message") or ""))
+    # of several tries the one that succeeded, else the last
+    message = max(words)[2] if words else ""
     return InspectionView(
         namespace=namespace,
         name=name,

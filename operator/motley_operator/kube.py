@@ -165,8 +165,18 @@ class Kube:
             refused = _error(response.status, f"{verb} {path}", data)
             metrics.API_ERRORS.labels(verb, kind.name, type(refused).__name__).inc()
             raise refused
-        found: Json = json.loads(data)
+        found = _parsed(data)
+        if not isinstance(found, dict):  # whatever stands between: a proxy, a load balancer
+            metrics.API_ERRORS.labels(verb, kind.name, Unreachable.__name__).inc()
+            raise Unreachable(f"{verb} {path}: the answer is not a JSON object")
         return found
+
+
+def _parsed(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
 
 
 def _error(status: int, doing: str, data: bytes) -> ApiError:

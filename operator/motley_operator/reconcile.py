@@ -80,8 +80,9 @@ class Reconciler:
                 raw[plural] = self._kube.listed(kind, selector=OURS)
         raw["pods"] = self._kube.listed("Pod", selector=f"{OURS},{COMPONENT}")
         selectors = {
-            ",".join(f"{key}={value}" for key, value in sorted(pool["spec"]["nodeSelector"].items()))
+            ",".join(f"{key}={value}" for key, value in sorted(selector.items()))
             for pool in raw["gpupools"]
+            if (selector := pool["spec"].get("nodeSelector"))
         }
         nodes = [node for selector in sorted(selectors) for node in self._kube.listed("Node", selector=selector)]
         raw["nodes"] = list({node["metadata"]["name"]: node for node in nodes}.values())
@@ -139,9 +140,11 @@ class Reconciler:
     def _set_drains(self, pools: Iterable[Json], wanted: Desired) -> None:
         for raw in pools:
             metadata = raw["metadata"]
+            if metadata["name"] not in wanted.drains:
+                continue  # it could not be read: it stays as it is
             before = metadata.get("finalizers") or []
             others = [one for one in before if one != DRAIN_FINALIZER]
-            after = [*others, DRAIN_FINALIZER] if wanted.drains.get(metadata["name"]) else others
+            after = [*others, DRAIN_FINALIZER] if wanted.drains[metadata["name"]] else others
             if set(after) != set(before):
                 try:
                     self._kube.set_finalizers("GPUPool", raw, after)

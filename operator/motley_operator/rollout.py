@@ -3,7 +3,7 @@
 New capacity is up before old capacity goes. Where the nodes of a pool are all there and pods still find no room, the
 old replicas on that pool make room, a quarter of the Model's at a time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
@@ -68,16 +68,29 @@ def _of_model(wanted: Sequence[Group], present: Sequence[DeploymentView], crowde
     total = sum(desired.values())
     up = sum(min(count, ready.get(name, 0)) for name, count in desired.items())
     surplus = {one.name: one.replicas - desired.get(one.name, 0) for one in present}
+    kept: dict[str, int] = {}
     if up < total:
-        may_miss = ceil(total * MAX_UNAVAILABLE)
-        on_crowded = {one.name for one in present if one.pool in crowded}
-        keep = max(0, total - up - may_miss)
-        kept = {name: min(extra, keep) if name in on_crowded else extra for name, extra in surplus.items() if extra > 0}
-    else:
-        kept = {}
+        kept = {name: extra for name, extra in surplus.items() if extra > 0}
+        kept |= _making_room([one for one in present if one.name in kept and one.pool in crowded], kept, wanted, up)
     leaving = [one for one in present if one.name not in desired]
     return Step(
         replicas={name: count + kept.get(name, 0) for name, count in desired.items()},
         shrinking=tuple((one, kept[one.name]) for one in leaving if kept.get(one.name)),
         gone=tuple(one for one in leaving if not kept.get(one.name)),
     )
+
+
+def _making_room(
+    crowding: Sequence[DeploymentView], extra: Mapping[str, int], wanted: Sequence[Group], up: int
+) -> dict[str, int]:
+    """What old replicas on crowded pools keep: all together as much as is still missing, less what may be missing.
+    A replica larger than the new ones counts as several, or a few large ones would block many small ones for good."""
+    total = sum(group.allocation.replicas for group in wanted)
+    smallest = min(group.allocation.tensor_parallel for group in wanted)
+    left = max(0, total - up - ceil(total * MAX_UNAVAILABLE))
+    kept = {}
+    for one in sorted(crowding, key=lambda one: (-one.ready, one.name)):  # what serves stays longest
+        worth = max(1, one.tensor_parallel // smallest)
+        kept[one.name] = min(extra[one.name], left // worth)
+        left -= kept[one.name] * worth
+    return kept

@@ -28,13 +28,17 @@ def observed(addresses: Iterable[str]) -> dict[str, TrafficView]:
 
 
 def merged(texts: Iterable[str]) -> dict[str, TrafficView]:
-    """Attainment weighted by requests; by Model."""
+    """Attainment weighted by requests; by Model. A text that is no metrics is left out."""
     requests: dict[str, float] = {}
     attained: dict[str, float] = {}
     for text in texts:
-        ratio, count = _by_model(text, ATTAINMENT), _by_model(text, REQUESTS)
+        try:
+            ratio, count = _by_model(text, ATTAINMENT), _by_model(text, REQUESTS)
+        except (ValueError, LookupError) as error:  # whatever answers at a router's address
+            log.warning("reading metrics of a router: %s", error)
+            continue
         for model, number in count.items():
-            if number > 0 and not math.isnan(ratio.get(model, math.nan)):
+            if 0 < number < math.inf and 0 <= ratio.get(model, math.nan) <= 1:
                 requests[model] = requests.get(model, 0.0) + number
                 attained[model] = attained.get(model, 0.0) + number * ratio[model]
     return {model: TrafficView(number, attained[model] / number) for model, number in requests.items()}

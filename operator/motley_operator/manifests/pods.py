@@ -48,7 +48,8 @@ def env_of(model: Model, settings: Settings, worker_config: Mapping[str, Any]) -
     fixed = {
         "HOME": "/home/motley",
         "USER": "motley",  # the user id has no entry in /etc/passwd, and libraries ask
-        "MOTLEY_WORKER_CONFIG": json.dumps(worker_config, sort_keys=True),
+        # the kubelet would put other variables' values in place of $(NAME), past every rule about arguments
+        "MOTLEY_WORKER_CONFIG": json.dumps(worker_config, sort_keys=True).replace("$", "\\u0024"),
     }
     return [*(found | {name: {"name": name, "value": value} for name, value in fixed.items()}).values()]
 

@@ -204,7 +204,7 @@ def test_what_cannot_be_served_is_said_with_the_reason(
         case "PartlyPlanned":
             assert 0 < unserved < 0.5
         case "Infeasible":
-            assert ran.report["status"] == "Infeasible"
+            assert ran.report["status"] == "Incomplete"
             assert "minReplicas" in ran.report["reasons"][0]
         case reason:
             refused = [one for one in ran.report["refused"] if (one["kind"], one["name"]) == (kind, name)]

@@ -1,0 +1,39 @@
+"""`python -m bench`: all benchmarks one after the other; `--list`, `--only NAME`; what stands after `--` goes to it."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHMARKS = {
+    "router": "what the router adds to a call of the engine (a minute)",
+    "control-plane": "the operator on a real API server with fake nodes (some twenty minutes, needs the embedded cluster)",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="names them")
+    parser.add_argument("--only", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("rest", nargs="*", help="arguments of the one benchmark, after --")
+    chosen = parser.parse_args()
+    if chosen.rest and not chosen.only:
+        parser.error("arguments of a benchmark need --only")
+    names = [chosen.only] if chosen.only else list(BENCHMARKS)
+    failed = []
+    for name in names:
+        if chosen.list:
+            print(f"{name:<14} {BENCHMARKS[name]}")
+            continue
+        print(f"\n== {name}: {BENCHMARKS[name]}\n", flush=True)
+        script = HERE / f"{name.replace('-', '_')}.py"
+        if subprocess.run([sys.executable, str(script), *chosen.rest], cwd=HERE.parent).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
