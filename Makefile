@@ -50,9 +50,10 @@ format: setup ## formats the code
 
 types: setup
 	$(VENV)/bin/mypy
+	MYPYPATH=operator:solver:worker:tests/support:. $(VENV)/bin/mypy --strict --explicit-package-bases e2e bench
 
 unit: setup
-	$(RUN) -m pytest tests -m "not engine"
+	$(RUN) -m pytest tests -m "not engine" -n auto --dist loadfile
 
 crds: setup ## the CRDs from the API's models
 	$(RUN) -m motley_operator.api.crdgen crds charts/motley/files/crds

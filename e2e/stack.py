@@ -102,6 +102,32 @@ class Kubectl(Protocol):
     def kubectl(self, *arguments: str, input: str | None = None) -> str: ...
 
 
+def claimed_folder(namespace: str, name: str, folder: Path) -> list[dict[str, Any]]:
+    """A folder of the real node as a PersistentVolume, and the claim that is bound to it."""
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    volume = f"{namespace}-{name}"
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {
+                **common,
+                "capacity": {"storage": "1Gi"},
+                "hostPath": {"path": str(folder), "type": "Directory"},
+                "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {**common, "volumeName": volume, "resources": {"requests": {"storage": "1Gi"}}},
+        },
+    ]
+
+
 def objects(cluster: Kubectl, kind: str, *arguments: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(cluster.kubectl("get", kind, "-A", "-o", "json", *arguments))["items"]
     return found

@@ -15,9 +15,7 @@ from e2e.waiting import wait_for
 Json = dict[str, Any]
 
 FLEET_CASES = tuple(case for case in bad_objects.CONDITIONED if "kind: Fleet" in case.text)
-ALONE = ("more minimum replicas than the pools hold",)
-"""Contradicts itself: the fleet is not planned anew while it is there."""
-TOGETHER = tuple(one for one in bad_objects.CONDITIONED if one not in FLEET_CASES and one.name not in ALONE)
+OTHERS = tuple(one for one in bad_objects.CONDITIONED if one not in FLEET_CASES)
 
 
 def own(text: str, namespace: str, prefix: str) -> list[Json]:
@@ -104,25 +102,12 @@ def test_what_breaks_the_schema_is_refused_by_the_api_server_naming_the_field(mo
 def test_what_cannot_be_served_gets_a_condition_that_says_why(
     motley: Cluster, api: Api, namespace: str, case_pools: list[str]
 ) -> None:
-    cases = {f"bad-{number}": case for number, case in enumerate(TOGETHER)}
+    cases = {f"bad-{number}": case for number, case in enumerate(OTHERS)}
     objects = [one for prefix, case in cases.items() for one in own(case.text, namespace, prefix)]
     case_pools += [one["metadata"]["name"] for one in objects if one["kind"] == "GPUPool"]
     motley.apply(objects)
     for prefix, case in cases.items():
         await_reason(motley, api, namespace, prefix, case)
-
-
-@pytest.mark.usefixtures("bystander")
-@pytest.mark.parametrize(
-    "case", [one for one in bad_objects.CONDITIONED if one.name in ALONE], ids=lambda case: case.name
-)
-def test_limits_that_contradict_each_other_leave_the_fleet_as_it_is(
-    motley: Cluster, api: Api, namespace: str, case_pools: list[str], case: bad_objects.Conditioned
-) -> None:
-    objects = own(case.text, namespace, "alone")
-    case_pools += [one["metadata"]["name"] for one in objects if one["kind"] == "GPUPool"]
-    motley.apply(objects)
-    await_reason(motley, api, namespace, "alone", case)
 
 
 @pytest.mark.usefixtures("bystander")

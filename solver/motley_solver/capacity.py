@@ -4,8 +4,9 @@ Analytic steady state of chunked prefill; it knows step times and memory, not pr
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, inf, log, sqrt
+from math import ceil, floor, inf, log, sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 from motley_solver.hardware import GIB, DType, Gpu, ModelShape
 from motley_solver.problem import Capacity, Configuration, EngineSettings, Shortfall, Slo
@@ -14,10 +15,13 @@ from motley_solver.workload import Bucket, BucketLoad
 
 MEMORY_UTILISATION = 0.90  # vLLM's gpu_memory_utilization
 ACTIVATION_GIB = 1.5  # per GPU: activations, CUDA graphs, communication buffers
-TOKEN_BUDGETS = (2048, 8192, 4096, 1024, 512)  # in order of preference among nearly equal ones
-MAX_SEQUENCES = 512
+TOKEN_BUDGETS = (2048, 8192, 512)  # in order of preference among nearly equal ones; those between gain hardly 1 %
+MAX_SEQUENCES = 512  # not above the smallest token budget
+SHORT_SEQUENCE = 64  # tokens
 ROUTER_SECONDS = 0.01  # TTFT is measured at the router
 MINIMUM_LOAD = 0.02  # an SLO that holds only on an all but idle replica is not met: counts would be absurd
+SCALE = 1.004  # step between the rates that are tried
+LEAST_MARKS = ceil(-log(MINIMUM_LOAD) / log(SCALE))
 HIGHEST_QUANTILE = 0.999
 
 
@@ -74,133 +78,172 @@ def engine_of(
     return Engine(step_time, kv_tokens, min([kv_tokens, *limits[:1]]))
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """A replica under a steady load of one bucket. Quantiles are those of the attainment."""
 
     utilisation: float
-    sequences: float  # mean of concurrent decodes
-    sequences_quantile: float
+    sequences: float  # quantile of the concurrent decodes
     kv_tokens: float
     tpot: float
     ttft: float
 
 
-_OVERLOADED = _State(inf, inf, inf, inf, inf, inf)
+_OVERLOADED = _State(inf, inf, inf, inf, inf)
 
 
 @lru_cache(maxsize=64)
 def _normal_quantile(attainment: float) -> float:
-    return NormalDist().inv_cdf(attainment)
+    return NormalDist().inv_cdf(min(max(attainment, 0.5), HIGHEST_QUANTILE))
 
 
-def _state(engine: Engine, bucket: Bucket, rate: float, budget: int, attainment: float) -> _State:
-    """Little's law for decodes; Poisson variation of decodes and of the prefills between them for TPOT; a queue with
-    fixed service time (M/D/1, exponential tail) for TTFT.
+class _Replica:
+    """One engine under requests of one size: what does not depend on their rate is worked out once."""
 
-    Every iteration carries rate·T·input prefill tokens, so T = base + rate·T·work, hence T = base / (1 − rate·work)."""
-    t, size, decodes = engine.step_time, bucket.input_tokens, bucket.output_tokens - 1
-    context = size + bucket.output_tokens / 2
-    prefill = size * (t.per_prefill_token + t.per_prefill_token_context * size / 2)
-    decode = t.per_decode_sequence + t.per_context_token * context
-    busy = rate * (prefill + decodes * decode)
-    if busy >= 1:
-        return _OVERLOADED
-    step = t.base / (1 - busy)
-    sequences = rate * decodes * step
-    spread = _normal_quantile(attainment) * sqrt(sequences)
-    crowd = sequences + spread
-    free = budget - crowd
-    if free < budget / 8 or rate * size * step > free:
-        return _OVERLOADED
-    idle_step = t.base + decode * (crowd + 1)
-    service = size / free * (t.base + decode * sequences) + prefill
-    utilisation = max(busy, rate * service)
-    if utilisation >= 1:
-        return _OVERLOADED
-    queue = rate * service
-    waits = log(queue / (1 - attainment)) if queue > 1 - attainment else 0.0
-    wait = waits * service / (2 * (1 - queue))
-    # prefills that come in between stretch the time in which more can come: the spread of a first passage
-    stretch = 1 / (1 - min(busy, rate * prefill))
-    between = max(1, decodes)
-    tpot = step + decode + wait / between + spread * stretch * sqrt(decode**2 + (prefill / between) ** 2)
-    longest = idle_step + min(size, free) * prefill / size if decodes else 0.0
-    chunks = ceil(size / free)
-    behind = queue * prefill * min(1.0, free / size)  # the last chunk shares its iteration with the next prompt
-    ttft = ROUTER_SECONDS + wait + idle_step * (1 + chunks) + prefill + behind
-    total = size + bucket.output_tokens  # counted whole, so that hardly any sequence is preempted
-    kv_tokens = max(total, crowd * total + size * (1 + queue))
-    return _State(utilisation, sequences, crowd, kv_tokens, max(step, min(tpot, longest)), ttft)
+    __slots__ = ("base", "between", "budget", "decode", "decodes", "miss", "prefill", "quantile", "size", "total")
+
+    def __init__(self, engine: Engine, bucket: Bucket, attainment: float, budget: int) -> None:
+        t, self.size, self.decodes = engine.step_time, bucket.input_tokens, bucket.output_tokens - 1
+        context = self.size + bucket.output_tokens / 2
+        self.base, self.budget = t.base, budget
+        self.prefill = self.size * (t.per_prefill_token + t.per_prefill_token_context * self.size / 2)
+        self.decode = t.per_decode_sequence + t.per_context_token * context
+        self.total = self.size + bucket.output_tokens  # counted whole, so that hardly any sequence is preempted
+        self.between = max(1, self.decodes)
+        self.quantile = _normal_quantile(attainment)
+        self.miss = 1 - min(max(attainment, 0.5), HIGHEST_QUANTILE)
+
+    @property
+    def work(self) -> float:
+        """Seconds of one request beside the iterations' base."""
+        return self.prefill + self.decodes * self.decode
+
+    def rate_of(self, sequences: float) -> float:
+        """The rate at which the quantile of concurrent decodes is this: the law below, solved for it."""
+        mean = ((sqrt(self.quantile**2 + 4 * sequences) - self.quantile) / 2) ** 2
+        return mean / (self.decodes * self.base + mean * self.work)
+
+    def state(self, rate: float) -> _State:
+        """Little's law for decodes; Poisson variation of decodes and of the prefills between them for TPOT; a queue
+        with fixed service time (M/D/1, exponential tail) for TTFT.
+
+        Every iteration carries rate·T·input prefill tokens, so T = base + rate·T·work, hence
+        T = base / (1 − rate·work)."""
+        size, prefill, decode, base, between = self.size, self.prefill, self.decode, self.base, self.between
+        busy = rate * (prefill + self.decodes * decode)
+        if busy >= 1:
+            return _OVERLOADED
+        step = base / (1 - busy)
+        sequences = rate * self.decodes * step
+        spread = self.quantile * sqrt(sequences)
+        crowd = sequences + spread
+        free = self.budget - crowd
+        if free < self.budget / 8 or rate * size * step > free:
+            return _OVERLOADED
+        idle_step = base + decode * (crowd + 1)
+        service = size / free * (base + decode * sequences) + prefill
+        queue = rate * service
+        utilisation = max(busy, queue)
+        if utilisation >= 1:
+            return _OVERLOADED
+        waits = log(queue / self.miss) if queue > self.miss else 0.0
+        wait = waits * service / (2 * (1 - queue))
+        # prefills that come in between stretch the time in which more can come: the spread of a first passage
+        stretch = 1 / (1 - min(busy, rate * prefill))
+        part = prefill / between
+        tpot = step + decode + wait / between + spread * stretch * sqrt(decode * decode + part * part)
+        longest = idle_step + min(size, free) * prefill / size if self.decodes else 0.0
+        chunks = ceil(size / free)
+        behind = queue * prefill * min(1.0, free / size)  # the last chunk shares its iteration with the next prompt
+        ttft = ROUTER_SECONDS + wait + idle_step * (1 + chunks) + prefill + behind
+        kv_tokens = max(self.total, crowd * self.total + size * (1 + queue))
+        return _State(utilisation, crowd, kv_tokens, max(step, min(tpot, longest)), ttft)
 
 
-def _highest(upper: float, holds: Callable[[float], bool], lower: float = 0.0) -> float:
-    """The highest rate that holds, by bisection; `holds` must hold at `lower` and below any rate where it does."""
-    for _ in range(30):
-        middle = (lower + upper) / 2
-        lower, upper = (middle, upper) if holds(middle) else (lower, middle)
-    return lower
+def _rate(mark: int) -> float:
+    """Rates are sought on a geometric scale, so that a looser target never finds a lower one by rounding."""
+    return SCALE**mark
 
 
-@lru_cache(maxsize=200_000)
-def capacity(engine: Engine, bucket: Bucket, slo: Slo, token_budget: int) -> tuple[Capacity, int]:
-    """The capacity with this token budget, and how many sequences run together then."""
+def _mark(rate: float) -> int:
+    """The highest mark that is not above the rate."""
+    return floor(log(rate) / log(SCALE))
+
+
+def _highest(upper: int, holds: Callable[[float], bool], lower: int | None = None) -> int:
+    """The highest mark up to `upper` whose rate holds. `holds` must hold at `lower` (without one: at some low rate) and
+    below any rate where it does."""
+    if holds(_rate(upper)):
+        return upper
+    stride = 32
+    found = upper - stride
+    while (lower is None or found > lower) and not holds(_rate(found)):
+        upper, stride = found, 2 * stride
+        found -= stride
+    found = found if lower is None else max(found, lower)
+    while upper - found > 1:
+        middle = (found + upper) // 2
+        if holds(_rate(middle)):
+            found = middle
+        else:
+            upper = middle
+    return found
+
+
+def seats(engine: Engine, slo: Slo) -> int:
+    """How many sequences an engine takes at once: what memory holds of short ones and what leaves TPOT within its
+    target. Traffic has no say, so that another load does not restart engines."""
+    t = engine.step_time
+    within = (slo.tpot_seconds - t.base) / t.per_decode_sequence if t.per_decode_sequence else inf
+    most = min(MAX_SEQUENCES, engine.kv_tokens / SHORT_SEQUENCE, within)
+    return max(8, 8 * floor(most / 8))
+
+
+def capacity(engine: Engine, bucket: Bucket, slo: Slo, token_budget: int) -> Capacity:
+    """What one replica with this token budget serves of the bucket."""
     total = bucket.input_tokens + bucket.output_tokens
     if total > engine.kv_tokens:
-        return Capacity(bucket, 0.0, 0.0, Shortfall("kv", total, engine.kv_tokens)), 0
+        return Capacity(bucket, 0.0, 0.0, Shortfall("kv", total, engine.kv_tokens))
     if total > engine.max_model_len:
-        return Capacity(bucket, 0.0, 0.0, Shortfall("context", total, engine.max_model_len)), 0
-    attainment = min(max(slo.attainment, 0.5), HIGHEST_QUANTILE)
-
-    def state(rate: float) -> _State:
-        return _state(engine, bucket, rate, token_budget, attainment)
+        return Capacity(bucket, 0.0, 0.0, Shortfall("context", total, engine.max_model_len))
+    replica, target = _Replica(engine, bucket, slo.attainment, token_budget), slo.ttft_seconds(bucket.input_tokens)
+    state = replica.state
 
     def stable(rate: float) -> bool:
         s = state(rate)
-        return s.utilisation <= 0.9 and s.kv_tokens <= engine.kv_tokens and s.sequences_quantile <= MAX_SEQUENCES
+        return s.utilisation <= 0.9 and s.kv_tokens <= engine.kv_tokens
 
     def attains(rate: float) -> bool:
         s = state(rate)
-        return stable(rate) and s.tpot <= slo.tpot_seconds and s.ttft <= slo.ttft_seconds(bucket.input_tokens)
+        return s.tpot <= slo.tpot_seconds and s.ttft <= target
 
-    t = engine.step_time
-    best_effort = _highest(1 / (bucket.input_tokens * t.per_prefill_token), stable)
-    light = state(MINIMUM_LOAD * best_effort)
+    bounds = [0.9 / replica.work, replica.rate_of(MAX_SEQUENCES), replica.rate_of(engine.kv_tokens / total)]
+    bearable = _highest(_mark(min(bounds)), stable)
+    best_effort = min(bearable, _mark(replica.rate_of(seats(engine, slo))))
+    least = min(bearable - LEAST_MARKS, best_effort)
+    light = state(_rate(least))
     if light.tpot > slo.tpot_seconds:
-        return Capacity(bucket, 0.0, best_effort, Shortfall("tpot", light.tpot, slo.tpot_seconds)), 0
-    target = slo.ttft_seconds(bucket.input_tokens)
+        return Capacity(bucket, 0.0, _rate(best_effort), Shortfall("tpot", light.tpot, slo.tpot_seconds))
     if light.ttft > target:
-        return Capacity(bucket, 0.0, best_effort, Shortfall("ttft", light.ttft, target)), 0
-    rate = _highest(best_effort, attains, MINIMUM_LOAD * best_effort)
-    return Capacity(bucket, rate, best_effort), ceil(state(rate).sequences_quantile)
+        return Capacity(bucket, 0.0, _rate(best_effort), Shortfall("ttft", light.ttft, target))
+    return Capacity(bucket, _rate(_highest(best_effort, attains, least)), _rate(best_effort))
 
 
-def _replicas_needed(capacities: Iterable[Capacity], loads: Iterable[BucketLoad]) -> tuple[float, float]:
-    """(rate that cannot be served within the SLO, replicas for the rest): the smaller the better."""
-    lost = needed = 0.0
-    for found, load in zip(capacities, loads, strict=True):
-        if found.rate > 0:
-            needed += load.rate / found.rate
-        else:
-            lost += load.rate
-    return lost, needed
+def _lost(found: Iterable[Capacity], best: Iterable[float]) -> tuple[int, float]:
+    """(sizes not served that could be, by how much the others fall short of the best): the smaller the better."""
+    pairs = [(capacity.rate, most) for capacity, most in zip(found, best, strict=True) if most > 0]
+    return sum(rate == 0 for rate, _ in pairs), sum(most / rate for rate, most in pairs if rate > 0)
 
 
-@lru_cache(maxsize=50_000)
-def _of_engine(engine: Engine, slo: Slo, loads: tuple[BucketLoad, ...]) -> Evaluation:
-    """One token budget for all buckets: the one that serves most within the SLO, then with fewest replicas."""
-    tried = {}
-    for budget in TOKEN_BUDGETS:
-        found = [capacity(engine, load.bucket, slo, budget) for load in loads]
-        tried[budget] = (found, *_replicas_needed((c for c, _ in found), loads))
-    least_lost = min(lost for _, lost, _ in tried.values())
-    serving = {b: needed for b, (_, lost, needed) in tried.items() if lost <= least_lost * (1 + 1e-9)}
-    # a preference for the first ones keeps small changes of traffic from changing a setting that needs a restart
-    chosen = next(b for b, needed in serving.items() if needed <= 1.03 * min(serving.values()))
-    found = tried[chosen][0]
-    sequences = max((count for _, count in found), default=0)
-    seats = min(MAX_SEQUENCES, max(16, 8 * ceil(1.25 * sequences / 8))) if sequences else 256
-    return Evaluation(EngineSettings(chosen, seats, engine.max_model_len), tuple(c for c, _ in found))
+@lru_cache(maxsize=20_000)
+def _of_engine(engine: Engine, slo: Slo, buckets: tuple[Bucket, ...]) -> Evaluation:
+    """One token budget for all buckets: the one that serves most of them, then nearest to each one's best. All count
+    alike, whatever their rates: other traffic of the same sizes must not restart engines."""
+    tried = {budget: tuple(capacity(engine, one, slo, budget) for one in buckets) for budget in TOKEN_BUDGETS}
+    best = [max(c.rate for c in of_bucket) for of_bucket in zip(*tried.values(), strict=True)]
+    lost = {budget: _lost(found, best) for budget, found in tried.items()}
+    fewest, least = min(lost.values())
+    chosen = next(b for b, (unserved, short) in lost.items() if unserved == fewest and short <= 1.03 * least)
+    return Evaluation(EngineSettings(chosen, seats(engine, slo), engine.max_model_len), tried[chosen])
 
 
 def _of_table(table: ThroughputTable, loads: tuple[BucketLoad, ...]) -> Evaluation:
@@ -227,7 +270,7 @@ def evaluated(source: Engine | ThroughputTable | Shortfall, slo: Slo, loads: tup
         return Evaluation(EngineSettings(TOKEN_BUDGETS[0], 256, 0), nothing)
     if isinstance(source, ThroughputTable):
         return _of_table(source, loads)
-    return _of_engine(source, slo, loads)
+    return _of_engine(source, slo, tuple(load.bucket for load in loads))
 
 
 def configuration_of(

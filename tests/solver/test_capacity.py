@@ -38,7 +38,7 @@ def engine(name: str = "A100", shape: ModelShape = LLAMA_8B, tp: int = 1, contex
 
 
 def rate(found: Engine, bucket: Bucket, slo: Slo, budget: int = 2048) -> float:
-    return capacity(found, bucket, slo, budget)[0].rate
+    return capacity(found, bucket, slo, budget).rate
 
 
 def test_capacities_of_an_8b_model_are_of_the_published_order() -> None:
@@ -70,7 +70,7 @@ def test_capacity_grows_with_looser_targets_and_shrinks_with_larger_requests(
     size: int, output: int, ttft: float, tpot: float, attainment: float, budget: int, name: str
 ) -> None:
     found, slo, bucket = engine(name), Slo(ttft, 0.1, tpot, attainment), Bucket(size, output)
-    here = capacity(found, bucket, slo, budget)[0]
+    here = capacity(found, bucket, slo, budget)
     assert 0 <= here.rate <= here.best_effort
     assert (here.rate == 0) == (here.shortfall is not None)
     if here.rate:
@@ -79,8 +79,8 @@ def test_capacity_grows_with_looser_targets_and_shrinks_with_larger_requests(
     for looser in (Slo(ttft * 2, 0.1, tpot, attainment), Slo(ttft, 0.1, tpot * 2, attainment)):
         assert rate(found, bucket, looser, budget) >= here.rate * slack
     assert rate(found, bucket, Slo(ttft, 0.1, tpot, 0.5), budget) >= here.rate * slack
-    longer = capacity(found, Bucket(size, output * 2), replace(slo, ttft_seconds_per_1k_input=0.0), budget)[0]
-    flat = capacity(found, bucket, replace(slo, ttft_seconds_per_1k_input=0.0), budget)[0]
+    longer = capacity(found, Bucket(size, output * 2), replace(slo, ttft_seconds_per_1k_input=0.0), budget)
+    flat = capacity(found, bucket, replace(slo, ttft_seconds_per_1k_input=0.0), budget)
     if output > 50:  # with very short outputs prefill interference dominates TPOT, which longer outputs dilute
         assert longer.best_effort <= flat.best_effort * (1 + 1e-6)
 
@@ -94,14 +94,14 @@ def test_capacity_grows_with_looser_targets_and_shrinks_with_larger_requests(
     ],
 )
 def test_what_cannot_be_served_is_zero_with_what_lacks(bucket: Bucket, slo: Slo, kind: str) -> None:
-    found = capacity(engine(), bucket, slo, 2048)[0]
+    found = capacity(engine(), bucket, slo, 2048)
     assert found.rate == 0
     assert found.shortfall is not None and found.shortfall.kind == kind
     assert found.shortfall.needed > found.shortfall.available > 0
 
 
 def test_a_request_longer_than_the_kv_cache_does_not_fit() -> None:
-    found = capacity(replace(engine(), kv_tokens=600), CHAT, LOOSE, 2048)[0]
+    found = capacity(replace(engine(), kv_tokens=600), CHAT, LOOSE, 2048)
     assert (found.rate, found.best_effort, found.shortfall) == (0.0, 0.0, Shortfall("kv", 750, 600))
 
 
