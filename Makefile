@@ -16,7 +16,7 @@ setup: $(VENV)/.done ## the Python environment, from hashed requirements
 $(VENV)/.done: pyproject.toml $(LOCK)/dev.txt
 	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
 	uv venv --quiet --allow-existing --python '>=3.11,<3.14' $(VENV)
-	uv pip sync --quiet --python $(VENV) --require-hashes $(LOCK)/dev.txt
+	uv pip sync --quiet --compile-bytecode --python $(VENV) --require-hashes $(LOCK)/dev.txt
 	uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,5 +1,5 @@
-"""A pod's processes as this machine sees them: found by the pod's cgroup, looked at through /proc. Only where the node is
-this machine, as on the embedded cluster."""
+"""A pod's processes as this machine sees them: found by the pod's cgroup, looked at through /proc. Only where the node
+is this machine, as on the embedded cluster."""
 
 import os
 import signal

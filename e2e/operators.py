@@ -1,7 +1,6 @@
-"""The operator's pods as tests look at them from outside: logs, metrics, restarts, processes, who holds the Lease."""
+"""The operator's pods as tests look at them from outside: logs, metrics, restarts, who holds the Lease."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -41,20 +40,6 @@ def lease_holder(api: Api) -> str:
     """The pod that acts; empty while none does."""
     lease = api.get("Lease", "motley-operator", stack.NAMESPACE)
     return str(lease["spec"].get("holderIdentity") or "") if lease else ""
-
-
-def processes(pod: Mapping[str, Any]) -> list[int]:
-    """Numbers of the pod's operator processes on this machine, which is the real node."""
-    uid = pod["metadata"]["uid"]
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            groups, command = (folder / "cgroup").read_text(), (folder / "cmdline").read_bytes()
-        except OSError:
-            continue  # gone meanwhile
-        if (uid in groups or uid.replace("-", "_") in groups) and b"motley_operator" in command.split(b"\0"):
-            found.append(int(folder.name))
-    return found
 
 
 def metrics(pod: Mapping[str, Any]) -> dict[str, float]:

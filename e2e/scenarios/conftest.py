@@ -130,4 +130,6 @@ def clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _is_forbidden(line: str) -> bool:
-    return "forbidden" in line and "because it is being terminated" not in line  # a namespace that goes takes nothing new
+    return (
+        "forbidden" in line and "because it is being terminated" not in line
+    )  # a namespace that goes takes nothing new

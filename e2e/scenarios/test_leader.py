@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e import made, operators, stack
+from e2e import inside, made, operators, stack
 from e2e.api import Api
 from e2e.cluster import Cluster
 from e2e.waiting import wait_for
@@ -64,7 +64,7 @@ def test_a_leader_that_freezes_is_replaced_and_writes_nothing_when_it_thaws(
 ) -> None:
     make_pool("lead")
     acting, waiting = two
-    (process,) = operators.processes(acting)
+    process = inside.process(acting, "motley_operator")
     os.kill(process, signal.SIGSTOP)
     began = time.monotonic()
     try:
@@ -91,9 +91,8 @@ def test_a_killed_leader_is_replaced(
     make_pool("lead")
     acting, _ = two
     name = acting["metadata"]["name"]
-    (process,) = operators.processes(acting)
+    inside.kill(acting, "motley_operator")
     api.delete("Pod", name, stack.NAMESPACE, gracePeriodSeconds="0")
-    os.kill(process, signal.SIGKILL)
     began = time.monotonic()
     motley.apply([made.model("killed", namespace, ["lead"])])
     wait_for(

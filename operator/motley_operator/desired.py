@@ -20,7 +20,7 @@ from motley_operator.manifests import (
 )
 from motley_operator.planning import Decision
 from motley_operator.reasons import HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, SERVED_NAME_TAKEN, Finding
-from motley_operator.rollout import Step, next_step
+from motley_operator.rollout import PATIENCE, Step, next_step
 from motley_operator.settings import Settings
 
 Manifest = Mapping[str, Any]
@@ -62,8 +62,14 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         scales=tuple((one, replicas) for one, replicas in step.shrinking if replicas != one.replicas),
         gone=tuple(one for one, model in sorted(view.owned.items(), key=str) if one not in kept and model not in held),
         drains=drains,
-        settled=not (reading or step.shrinking or step.gone or any(pod.unschedulable_since for pod in view.pods)),
+        settled=not (reading or step.shrinking or step.gone or _just_left_waiting(view)),
     )
+
+
+def _just_left_waiting(view: FleetView) -> bool:
+    """Pods that the scheduler could not place a moment ago; later it is for nodes to come, which needs no hurry."""
+    waiting = [pod.unschedulable_since for pod in view.pods if pod.unschedulable_since is not None]
+    return any(view.now - since < 3 * PATIENCE for since in waiting)
 
 
 def reference(manifest: Manifest) -> Reference:

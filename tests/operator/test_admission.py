@@ -1,5 +1,6 @@
 """Who takes part in planning, and what the others are told."""
 
+import posixpath
 from dataclasses import replace
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_a_refused_owner_keeps_its_served_name() -> None:
 
 
 def test_everybody_else_is_left_alone_by_a_quarrel() -> None:
-    view = view_of(pool(), model("a", {"servedName": "x"}, age=9), model("b", {"servedName": "x"}), model("c"))
+    view = view_of(pool(), model("a", {"servedName": "x"}, age=90), model("b", {"servedName": "x"}), model("c"))
     assert owners(view.models).keys() == {"x", "c"}
     assert [one.metadata.name for one in admitted_models(view)[0]] == ["a", "c"]
 

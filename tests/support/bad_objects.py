@@ -228,6 +228,8 @@ REFUSED: tuple[Refused, ...] = (
     _pool("nodes as text", "maxNodes: 4", 'maxNodes: "4"', "spec.maxNodes"),
     _pool("nodes below zero", "maxNodes: 4", "maxNodes: -1", "spec.maxNodes"),
     _pool("a broken number of nodes", "maxNodes: 4", "maxNodes: 4.5", "spec.maxNodes"),
+    _pool("a label's key that is none", "motley.dev/pool: l4", '"two words": l4', "nodeSelector"),
+    _pool("a label's value that is none", "motley.dev/pool: l4", 'motley.dev/pool: "two words"', "spec.nodeSelector"),
     _pool("a label that is no text", "motley.dev/pool: l4", "motley.dev/pool: 4", "spec.nodeSelector"),
     _pool("an unknown taint effect", "NoSchedule", "NoSched", "spec.tolerations[0].effect"),
     _pool("an unknown toleration operator", "Exists", "exists", "spec.tolerations[0].operator"),

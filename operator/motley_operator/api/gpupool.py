@@ -1,9 +1,9 @@
 """GPUPool: one way to get nodes, with what they hold and what they cost. Cluster scope."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from motley_operator.api.base import (
     AGE,
@@ -18,6 +18,10 @@ from motley_operator.api.base import (
     rules,
 )
 from motley_operator.api.quantities import Cpu, Decimal, Memory
+
+LabelValue = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)
+]
 
 
 class GpuSheet(ApiModel):
@@ -61,6 +65,11 @@ class GPUPoolSpec(ApiModel):
                 "size(self.nodeSelector) > 0",
                 "nodeSelector: name at least one label that only this pool's nodes carry",
             ),
+            (
+                "self.nodeSelector.all(k, size(k) <= 317 && "
+                "k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+                "nodeSelector: a key is not a label's name, such as node.kubernetes.io/instance-type",
+            ),
         )
     }
     gpu: str = Field(min_length=1, max_length=63)
@@ -74,7 +83,7 @@ class GPUPoolSpec(ApiModel):
     """Price of one node for one hour."""
     max_nodes: int = Field(ge=0, le=100_000)
     """Most nodes that may be used: stock, quota or what is owned."""
-    node_selector: Mapping[str, str] = Field(max_length=16)
+    node_selector: Mapping[str, LabelValue] = Field(max_length=16)
     """Labels of the pool's nodes. Pools must not share nodes."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
     resource_name: str = Field(default="nvidia.com/gpu", min_length=1, max_length=317)

@@ -1,0 +1,183 @@
+"""Objects with random mistakes: each is refused or says in a condition what is the matter; nothing else is disturbed."""
+
+import copy
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import bad_objects
+import pytest
+import yaml
+
+from e2e import made, operators, stack
+from e2e.api import Api
+from e2e.cluster import Cluster
+from e2e.waiting import wait_for
+
+Json = dict[str, Any]
+
+SAMPLE, SOAK = 40, 200
+BATCH = 20
+"""So many are there at once."""
+ODD: tuple[Any, ...] = (
+    *(
+        None,
+        True,
+        0,
+        -1,
+        1,
+        3.5,
+        2**31,
+        10**20,
+        "",
+        "0",
+        "-1",
+        "1e9",
+        "NaN",
+        "9" * 400,
+        "x" * 5000,
+        "ä☃",
+        "../..",
+        "a b",
+    ),
+    *({}, [], [None], [{}], {"a": {"b": "c"}}, ["x"] * 300, "hf://", "0s", "99999h", "100Ei", "0.5", "1000000"),
+)
+
+
+@pytest.fixture
+def bystander(motley: Cluster, api: Api, make_pool: Any, namespace: str) -> Iterator[None]:
+    """A good Model, more important than those with mistakes, which may not cost it a replica, and no budget."""
+    budget = (api.get("Fleet", "default") or {})["spec"].get("budgetPerHour")
+    api.patch("Fleet", "default", {"spec": {"budgetPerHour": None}})
+    make_pool("bystander")
+    motley.apply([made.model("bystander", namespace, ["bystander"], replicas=2, priority=1000)])
+    stack.await_model(motley, "bystander", namespace, 90)
+
+    def seen() -> Any:
+        deployments = api.list("Deployment", namespace, "motley.dev/model=bystander")
+        pods = api.list("Pod", namespace, "motley.dev/model=bystander")
+        return (
+            [(one["metadata"]["uid"], one["metadata"]["generation"]) for one in deployments],
+            sorted(pod["metadata"]["uid"] for pod in pods),
+            operators.restarts(api),
+            [operators.metrics(pod)["motley_pass_failures_total"] for pod in operators.ready(api)],
+        )
+
+    before = seen()
+    yield
+    try:
+        assert seen() == before
+    finally:
+        api.patch("Fleet", "default", {"spec": {"budgetPerHour": budget}})
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of everything in an object."""
+    if path:
+        yield path
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from places(child, (*path, key))
+
+
+def mutated(original: Json, randomness: random.Random) -> Json:
+    """With one to three changes: a value of another kind, something missing, something doubled, something unknown."""
+    found = copy.deepcopy(original)
+    for _ in range(randomness.randint(1, 3)):
+        paths = [path for path in places(found["spec"])]
+        if not paths:
+            break
+        *way, last = randomness.choice(paths)
+        parent = found["spec"]
+        for key in way:
+            parent = parent[key]
+        match randomness.randrange(6):
+            case 0:
+                del parent[last]
+            case 1 if isinstance(parent, list):
+                parent.append(copy.deepcopy(parent[last]))
+            case 1:
+                parent[f"{last}x"] = parent[last]
+            case 2:
+                parent[last] = [parent[last]]
+            case 3 if isinstance(parent[last], str):
+                parent[last] = randomness.choice(
+                    (parent[last] * 3, parent[last].upper(), parent[last][:-1], "-" + parent[last])
+                )
+            case 3 if isinstance(parent[last], int):
+                parent[last] = parent[last] * randomness.choice((-1, 0, 1000, 10**9))
+            case _:
+                parent[last] = copy.deepcopy(randomness.choice(ODD))
+    return found
+
+
+def named(one: Json, name: str, namespace: str) -> Json:
+    """Under a name of its own, and where it could reach the nodes of other Models, kept from them."""
+    one["metadata"] = {"name": name}
+    if one["kind"] == "GPUPool" and isinstance(one["spec"].get("nodeSelector"), dict):
+        one["spec"]["nodeSelector"]["mutation"] = name
+    if one["kind"] == "Model":
+        one["metadata"]["namespace"] = namespace
+        one["spec"].setdefault("placement", {"pools": [name]})
+        placement = one["spec"]["placement"]
+        if isinstance(placement, dict) and placement.get("pools") in (None, []):
+            placement["pools"] = [name]
+    return one
+
+
+def mutants(randomness: random.Random, count: int, namespace: str) -> Iterator[Json]:
+    """Fleets are not among them: there is one for all, and what it says is meant to change the others."""
+    originals = [
+        yaml.safe_load(text) for text in (bad_objects.POOL, bad_objects.MODEL, bad_objects.MODEL, bad_objects.PROFILE)
+    ]
+    for number in range(count):
+        yield named(mutated(randomness.choice(originals), randomness), f"mutant-{number}", namespace)
+
+
+def silent(api: Api, accepted: list[Json]) -> list[str]:
+    """Objects of which nothing is said yet."""
+    found = []
+    for one in accepted:
+        metadata = one["metadata"]
+        current = api.get(one["kind"], metadata["name"], metadata.get("namespace"))
+        conditions = (current or {}).get("status", {}).get("conditions") or []
+        if not conditions or not all(said["reason"] and said["message"] for said in conditions):
+            found.append(f"{one['kind']} {metadata['name']}: {one['spec']}\n  {conditions}")
+    return found
+
+
+@pytest.mark.usefixtures("bystander")
+def test_every_mutated_object_is_refused_or_says_what_is_the_matter(
+    motley: Cluster, api: Api, namespace: str, randomness: random.Random, soak: bool
+) -> None:
+    refused = 0
+    count = SOAK if soak else SAMPLE
+    everything = list(mutants(randomness, count, namespace))
+    for start in range(0, count, BATCH):
+        accepted = []
+        for one in everything[start : start + BATCH]:
+            status, body = api.create(one, fieldValidation="Strict")
+            assert status in (201, 400, 422), f"{one}: {status} {body}"
+            accepted += [one] if status == 201 else []
+            assert status == 201 or body["message"], one
+        refused += len(everything[start : start + BATCH]) - len(accepted)
+        talking = [one for one in accepted if one["kind"] != "Profile"]  # which is figures and does nothing by itself
+
+        def all_spoke(talking: list[Json] = talking) -> bool:
+            return not silent(api, talking)
+
+        def state(talking: list[Json] = talking) -> str:
+            return "\n".join(silent(api, talking)) + stack.state(motley, namespace)
+
+        try:
+            wait_for(all_spoke, "a condition on every mutated object", 120, state)
+        finally:
+            for one in accepted:
+                api.delete(one["kind"], one["metadata"]["name"], one["metadata"].get("namespace"))
+    assert 0 < refused < count, f"{refused} of {count} were refused: the mutations are too wild or too tame"
+    wait_for(
+        lambda: not [one for one in api.list("GPUPool") if one["metadata"]["name"].startswith("mutant-")],
+        "the mutated pools to go",
+        60,
+        lambda: stack.state(motley, namespace),
+    )
