@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 LOCK := e2e/requirements
-COMPILE := uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11
+CACHE := $(or $(MOTLEY_CACHE),$(HOME)/.cache/motley)
+UV := $(or $(shell command -v uv),$(CACHE)/uv/bin/uv)
+COMPILE := $(UV) pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11
 
 .PHONY: help setup demo demo-down check test soak bench lint format types unit crds lock clean
 
@@ -13,12 +15,16 @@ help: ## this list
 
 setup: $(VENV)/.done ## the Python environment, from hashed requirements
 
-$(VENV)/.done: pyproject.toml $(LOCK)/dev.txt
-	@command -v uv >/dev/null || $(PYTHON) -m pip install --quiet uv
-	uv venv --quiet --allow-existing --python '>=3.11,<3.14' $(VENV)
-	uv pip sync --quiet --compile-bytecode --python $(VENV) --require-hashes $(LOCK)/dev.txt
-	uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+$(VENV)/.done: pyproject.toml $(LOCK)/dev.txt | $(UV)
+	UV_PYTHON_DOWNLOADS=never $(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' $(VENV)
+	@echo "  … the Python environment: 5 GB the first time"
+	$(UV) pip sync --quiet --compile-bytecode --python $(VENV) --require-hashes $(LOCK)/dev.txt
+	$(UV) pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(CACHE)/uv/bin/uv:
+	$(PYTHON) -m venv $(CACHE)/uv
+	$(CACHE)/uv/bin/pip install --quiet uv
 
 demo: setup ## a cluster, Motley on it, a plan and a real completion
 	$(RUN) -m e2e.demo up
@@ -58,7 +64,7 @@ unit: setup
 crds: setup ## the CRDs from the API's models
 	$(RUN) -m motley_operator.api.crdgen crds charts/motley/files/crds
 
-lock: ## the requirements' locks anew, from pyproject.toml
+lock: | $(UV) ## the requirements' locks anew, from pyproject.toml
 	$(COMPILE) --extra operator pyproject.toml -o $(LOCK)/operator.txt
 	$(COMPILE) --extra router pyproject.toml -o $(LOCK)/router.txt
 	$(COMPILE) --extra dev --override $(LOCK)/overrides.txt pyproject.toml $(LOCK)/engine.in -o $(LOCK)/dev.txt
