@@ -1,5 +1,6 @@
 """The operator's process: `python -m motley_operator`. Threads watch and keep the lease; the main one runs passes."""
 
+import gc
 import logging
 import os
 import signal
@@ -69,6 +70,8 @@ def main() -> int:
         print(f"settings: {error}", file=sys.stderr)
         return 2
     logs.set_up(settings.log_level)
+    gc.freeze()  # what is imported stays
+    gc.set_threshold(50_000, 20, 100)  # lists are large trees without cycles: looking for garbage in them costs most
     stop, batcher = threading.Event(), Batcher()
     lease = Lease(
         Kube(api_client()), settings.namespace, settings.identity, settings.lease_seconds, on_change=batcher.poke

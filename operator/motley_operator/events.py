@@ -19,11 +19,14 @@ class Event:
 
 
 def changes(about: Resource, before: Iterable[Condition], after: Iterable[Condition]) -> Iterator[Event]:
-    """Events for what is new to say."""
+    """Events for what is new to say; what several conditions say in the same words is said once."""
     said = {condition.type: condition.reason for condition in before}
+    told = set()
     for condition in after:
-        if said.get(condition.type) != condition.reason:
-            yield Event(about, condition.reason, condition.message, warning=condition.status not in _NORMAL)
+        words = condition.reason, condition.message
+        if said.get(condition.type) != condition.reason and words not in told:
+            told.add(words)
+            yield Event(about, *words, warning=condition.status not in _NORMAL)
 
 
 def manifest(event: Event, now: datetime) -> dict[str, object]:

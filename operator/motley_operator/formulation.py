@@ -35,9 +35,10 @@ class Formulation:
 def formulated(view: FleetView) -> Formulation:
     pools, pool_findings = admitted_pools(view)
     models, model_findings = admitted_models(view)
-    usable = [pool for pool in pools if pool.spec.max_nodes > 0]
+    usable = [(pool, gpu_of(pool)) for pool in pools if pool.spec.max_nodes > 0]
+    profiles = _by_gpu(view.profiles)
     problem = Problem(
-        models=tuple(_demand(model, usable, view.profiles) for model in models),
+        models=tuple(_demand(model, usable, profiles) for model in models),
         pools=tuple(_pool(pool) for pool in pools),
         budget_per_hour=_number(view.fleet.spec.budget_per_hour),
         headroom=float(view.fleet.spec.headroom),
@@ -96,16 +97,30 @@ def solver_slo(slo: Slo) -> SolverSlo:
     )
 
 
-def _demand(model: Model, pools: Iterable[GPUPool], profiles: Iterable[Profile]) -> ModelDemand:
+_Profiles = Mapping[tuple[str, int], list[Profile]]
+"""By GPU and tensor parallelism."""
+
+
+def _by_gpu(profiles: Iterable[Profile]) -> _Profiles:
+    found: dict[tuple[str, int], list[Profile]] = {}
+    for profile in profiles:
+        found.setdefault((profile.spec.gpu, profile.spec.tensor_parallel), []).append(profile)
+    return found
+
+
+def _demand(model: Model, pools: Iterable[tuple[GPUPool, Gpu]], profiles: _Profiles) -> ModelDemand:
     spec = model.spec
     loads = loads_of(
         ((Bucket(size.input_tokens, size.output_tokens), float(size.weight)) for size in spec.traffic.sizes),
         float(spec.traffic.rate),
     )
     shape = ModelShape(**(spec.shape or model.status.shape).model_dump())  # type: ignore[union-attr]
+    slo = solver_slo(spec.slo)
     configurations = tuple(
-        _configuration(model, shape, pool, tensor_parallel, loads, profiles)
-        for pool in pools
+        _configuration(
+            model, pool, tensor_parallel, _speed(model, shape, pool, gpu, tensor_parallel, profiles), slo, loads
+        )
+        for pool, gpu in pools
         if not spec.placement.pools or pool.metadata.name in spec.placement.pools
         for tensor_parallel in spec.placement.tensor_parallel or TENSOR_PARALLEL
         if tensor_parallel <= (pool.spec.node.gpus if pool.spec.device == "gpu" else 1)
@@ -140,11 +155,11 @@ def replica_resources(model: Model, pool: GPUPool, tensor_parallel: int) -> tupl
 
 def _configuration(
     model: Model,
-    shape: ModelShape,
     pool: GPUPool,
     tensor_parallel: int,
+    speed: Engine | ThroughputTable | Shortfall,
+    slo: SolverSlo,
     loads: tuple[BucketLoad, ...],
-    profiles: Iterable[Profile],
 ) -> Configuration:
     cpus, memory = replica_resources(model, pool, tensor_parallel)
     return configuration_of(
@@ -152,8 +167,8 @@ def _configuration(
         gpu=pool.spec.gpu,
         tensor_parallel=tensor_parallel,
         pools=(pool.metadata.name,),
-        source=_speed(model, shape, pool, tensor_parallel, profiles),
-        slo=solver_slo(model.spec.slo),
+        source=speed,
+        slo=slo,
         loads=loads,
         gpus=tensor_parallel if pool.spec.device == "gpu" else 0,
         cpus=cpus,
@@ -172,10 +187,10 @@ def weight_dtype(model: Model) -> DType:
 
 
 def _speed(
-    model: Model, shape: ModelShape, pool: GPUPool, tensor_parallel: int, profiles: Iterable[Profile]
+    model: Model, shape: ModelShape, pool: GPUPool, gpu: Gpu, tensor_parallel: int, profiles: _Profiles
 ) -> Engine | ThroughputTable | Shortfall:
     """The best Profile that matches, else a roofline; a Shortfall where the weights do not fit."""
-    gpu, weights = gpu_of(pool), weight_dtype(model)
+    weights = weight_dtype(model)
     kv: DType = "fp8" if model.spec.kv_dtype == "fp8" else model.spec.dtype
     profile = _profile(model, shape, pool, tensor_parallel, profiles)
     step_time = _step_time(profile) if profile else roofline(shape, gpu, tensor_parallel, weights, kv)
@@ -192,20 +207,21 @@ _UNKNOWN_SPEED = StepTime(base=1.0, per_prefill_token=1.0)
 
 
 def _profile(
-    model: Model, shape: ModelShape, pool: GPUPool, tensor_parallel: int, profiles: Iterable[Profile]
+    model: Model, shape: ModelShape, pool: GPUPool, tensor_parallel: int, profiles: _Profiles
 ) -> Profile | None:
     """Measured before imported, then the newest."""
-    wanted = replace(shape, max_model_len=0)
     matching = [
         profile
-        for profile in profiles
-        if profile.spec.gpu == pool.spec.gpu
-        and profile.spec.tensor_parallel == tensor_parallel
-        and profile.spec.dtype == weight_dtype(model)
+        for profile in profiles.get((pool.spec.gpu, tensor_parallel), ())
+        if profile.spec.dtype == weight_dtype(model)
         and profile.spec.kv_dtype == model.spec.kv_dtype
-        and replace(ModelShape(**profile.spec.shape.model_dump()), max_model_len=0) == wanted
+        and _equally_fast(ModelShape(**profile.spec.shape.model_dump()), shape)
     ]
     return max(matching, key=lambda p: (p.spec.source == "Measured", p.spec.date, p.key), default=None)
+
+
+def _equally_fast(one: ModelShape, other: ModelShape) -> bool:
+    return replace(one, max_model_len=0) == replace(other, max_model_len=0)
 
 
 def _step_time(profile: Profile) -> StepTime | None:

@@ -15,5 +15,7 @@ CONFIGURATION = f"{GROUP}/configuration"
 """Fingerprint of the whole pod template: other settings make another group of replicas."""
 SOURCE = f"{GROUP}/source"
 """Annotation of an inspection Job: what it reads."""
+APPLIED = f"{GROUP}/applied"
+"""Annotation: fingerprint of the manifest that was applied last."""
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED = {MANAGED_BY: "motley"}

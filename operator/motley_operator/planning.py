@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from motley_operator import reasons
-from motley_operator.api import Metadata, Model, Plan, PlanSpec
+from motley_operator.api import Metadata, Plan, PlanSpec
 from motley_operator.api.plan import (
     Comparison,
     EngineSettings,
@@ -54,46 +54,17 @@ def decision(view: FleetView, formulation: Formulation, solve: Solve) -> Decisio
     trigger = replan(newest.spec.inputs if newest else None, inputs)
     if trigger is None or (newest is None and not formulation.problem.models):
         return _settled(view, None)
-    problem, outcome = solved(formulation.problem, solve)
+    outcome = solve(formulation.problem)
     if isinstance(outcome, Infeasible):
         trouble = Finding(reasons.INFEASIBLE, "; ".join(outcome.reasons))
         return Decision(applicable(view), trouble=trouble, trigger=trigger)
     if isinstance(outcome, Unsolved):
         return Decision(applicable(view), trouble=Finding(reasons.UNSOLVED, outcome.reason), trigger=trigger)
-    broken = check.violations(problem, outcome)
+    broken = check.violations(formulation.problem, outcome)
     if broken:
         return Decision(applicable(view), trouble=Finding(reasons.CHECK_FAILED, "; ".join(broken)), trigger=trigger)
-    new = plan_of(problem, outcome, trigger.message, inputs, _sequence(newest) + 1 if newest else 1)
+    new = plan_of(formulation.problem, outcome, trigger.message, inputs, _sequence(newest) + 1 if newest else 1)
     return _settled(view, new, trigger, outcome.solve_seconds)
-
-
-def solved(problem: Problem, solve: Solve) -> tuple[Problem, Outcome]:
-    """The outcome, and the problem that it answers: where the minima of replicas contradict one another or the stock,
-    as few Models as possible do without theirs, the least important and newest first. One Model's impossible wish must
-    not keep the others from being planned."""
-    outcome = solve(problem)
-    if not isinstance(outcome, Infeasible):
-        return problem, outcome
-    ages = {model.name: age for age, model in enumerate(problem.models)}  # models come oldest first
-    wishes = sorted(
-        (model for model in problem.models if model.min_replicas), key=lambda model: (model.priority, -ages[model.name])
-    )
-
-    def without(count: int) -> Problem:
-        dropped = {model.name for model in wishes[:count]}
-        models = (replace(model, min_replicas=0) if model.name in dropped else model for model in problem.models)
-        return replace(problem, models=tuple(models))
-
-    low, high = 0, len(wishes)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if isinstance(solve(without(middle)), Infeasible) else (low, middle)
-    kept = without(low)
-    for model in reversed(wishes[:low]):  # those dropped on the way to the culprit get theirs back
-        again = replace(kept, models=tuple(model if one.name == model.name else one for one in kept.models))
-        if not isinstance(solve(again), Infeasible):
-            kept = again
-    return kept, solve(kept)
 
 
 def _settled(
@@ -227,17 +198,6 @@ def _assignments(problem: Problem, solved: Solved) -> tuple[PlannedAssignment, .
             ),
         )
         for model in problem.models
-    )
-
-
-def short_of_replicas(model: Model, planned: PlannedModel) -> str:
-    """Why a Model has fewer replicas than it asked for; empty where it has them."""
-    least = model.spec.scaling.min_replicas
-    if planned.replicas >= least:
-        return ""
-    return (
-        f"spec.scaling.minReplicas is {least}, but stock and budget leave room for {planned.replicas} beside the other "
-        "Models; lower it, or raise spec.maxNodes of a pool or spec.budgetPerHour of the Fleet"
     )
 
 

@@ -1,8 +1,6 @@
 """One pass: observe → decide → act → report. I/O at both ends, pure functions between; what it needs of the outside is
 said here as small protocols, so that it runs against anything of that shape."""
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-from motley_operator import events, metrics, planning, status
+from motley_operator import drift, events, metrics, planning, status
 from motley_operator.api import KINDS, Resource
 from motley_operator.desired import Desired, Reference, desired, reference
 from motley_operator.errors import ApiError, Conflict, NotFound
@@ -130,12 +128,12 @@ class Reconciler:
 
     def _apply(self, manifest: Mapping[str, Any], present: Mapping[Reference, Json]) -> None:
         """Skipped while the object is as our last apply of the same manifest left it."""
-        key = reference(manifest)
-        digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        key, wanted = reference(manifest), drift.stamped(manifest)
         found = present.get(key)
-        if found is not None and self._applied.get(key) == _Applied(digest, _version(found)):
+        if found is not None and self._applied.get(key) == _Applied(drift.fingerprint(wanted), _version(found)):
             return
-        self._applied[key] = _Applied(digest, _version(self._kube.apply(manifest)))
+        after = found if found is not None and drift.untouched(found, wanted) else self._kube.apply(wanted)
+        self._applied[key] = _Applied(drift.fingerprint(wanted), _version(after))
 
     def _set_drains(self, pools: Iterable[Json], wanted: Desired) -> None:
         for raw in pools:

@@ -17,7 +17,7 @@ from motley_operator.api.plan import PlannedModel, PlanStatus
 from motley_operator.fleet import FleetView, PodView
 from motley_operator.formulation import Formulation
 from motley_operator.manifests import Group
-from motley_operator.planning import Decision, short_of_replicas, single_type
+from motley_operator.planning import Decision, single_type
 from motley_operator.reasons import Finding
 
 MESSAGE = 1024
@@ -167,11 +167,11 @@ def _planning(model: Model, outcome: Outcome, refused: Finding | None) -> tuple[
     left_out = [one for one in active.spec.unserved if one.model == model.key]
     if left_out:
         rate = sum(one.rate for one in left_out)
+        if not rate:  # all of the load is served; what lacks is the minimum of replicas
+            return False, Finding(reasons.INFEASIBLE, f"spec.scaling.{left_out[0].reason}")
         why = "; ".join(dict.fromkeys(f"{one.input_tokens}+{one.output_tokens}: {one.reason}" for one in left_out))
         reason = reasons.PARTLY_PLANNED if planned.replicas else reasons.NOT_PLANNED
         return False, Finding(reason, f"{rate:.3g} req/s are not served: {why}")
-    if short := short_of_replicas(model, planned):
-        return False, Finding(reasons.INFEASIBLE, short)
     if decision.trouble:
         return True, Finding(
             reasons.PLANNED, f"as in Plan {active.metadata.name}; a newer one: {decision.trouble.message}"

@@ -212,7 +212,9 @@ def _unserved(
                 yield Unserved(model.name, load.bucket, left, reason)
         if complete and model.min_replicas > count:
             bucket = model.buckets[0].bucket if model.buckets else Bucket(0, 0)
-            yield Unserved(model.name, bucket, 0.0, hopeless(problem, model, bucket) or "no pool has room for it")
+            reason = hopeless(problem, model, bucket) or scarce(problem, model, bucket, nodes, cost, count)
+            said = f"minReplicas is {model.min_replicas}, planned are {count}: {reason}"
+            yield Unserved(model.name, bucket, 0.0, said)
 
 
 def _weight(allocation: Allocation, configuration: Configuration) -> float:

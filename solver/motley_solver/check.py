@@ -83,8 +83,7 @@ def _replica_limits(problem: Problem, plan: Plan) -> Iterator[str]:
     for m in problem.models:
         if m.max_replicas is not None and replicas[m.name] > m.max_replicas:
             yield f"{m.name} has {replicas[m.name]} replicas, at most {m.max_replicas} are allowed"
-        # a model that can run nowhere is reported as unserved instead
-        if replicas[m.name] < m.min_replicas and not (m.name in excused and replicas[m.name] == 0):
+        if replicas[m.name] < m.min_replicas and m.name not in excused:  # it is said what keeps it below
             yield f"{m.name} has {replicas[m.name]} replicas, at least {m.min_replicas} are asked for"
 
 

@@ -45,6 +45,7 @@ class _Program:
     shares: dict[tuple[str, Bucket, str], pulp.LpVariable] = field(default_factory=dict)
     replicas: dict[tuple[str, str, str], pulp.LpVariable] = field(default_factory=dict)
     nodes: dict[str, pulp.LpVariable] = field(default_factory=dict)
+    missing: dict[str, pulp.LpVariable] = field(default_factory=dict)  # by model: replicas below its minimum
     count: int = 0  # of variables so far, for their names
     exact: bool = True  # False where replicas of many odd sizes had to be rounded up to pack
 
@@ -68,8 +69,7 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     is then cheapest. `Infeasible` only where hard limits contradict one another."""
     started = monotonic()
     deadline = started + time_limit_seconds
-    contradictions = tuple(_contradictions(problem))
-    if contradictions:
+    if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
     program = _program(problem, everything=True)
     large = len(program.replicas) > _LARGE
@@ -77,8 +77,6 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     if answer.solution is None:
         program = _program(problem, everything=False)
         answer = _by_priority(program, deadline, relative_gap)
-    if answer.status == "infeasible":
-        return Infeasible(_conflict(problem, time_limit_seconds))
     if answer.solution is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
     solution = _least_change(program, answer, deadline) or answer.solution
@@ -93,14 +91,15 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
 
 
 def _program(problem: Problem, everything: bool) -> _Program:
-    """With `everything`, each bucket that some configuration can serve is served whole; otherwise as far as it goes."""
+    """With `everything`, each bucket that some configuration can serve is served whole and each model has its minimum
+    of replicas; otherwise as far as it goes."""
     program = _Program(problem, pulp.LpProblem("fleet", pulp.LpMinimize))
     pools = {pool.name: pool for pool in problem.pools}
     for pool in problem.pools:
         program.nodes[pool.name] = program.variable("N", pool.max_nodes)
     for model in problem.models:
         usable = [(c, room_in(c, pools)) for c in model.configurations]
-        _add_replicas(program, model, [(c, room) for c, room in usable if room and _serves(model, c)])
+        _add_replicas(program, model, [(c, room) for c, room in usable if room and _serves(model, c)], everything)
         _add_shares(program, model, everything)
     for pool in problem.pools:
         _add_node_fit(program, pool)
@@ -115,7 +114,9 @@ def _serves(model: ModelDemand, configuration: Configuration) -> bool:
     return able or not model.buckets
 
 
-def _add_replicas(program: _Program, model: ModelDemand, usable: list[tuple[Configuration, list[Pool]]]) -> None:
+def _add_replicas(
+    program: _Program, model: ModelDemand, usable: list[tuple[Configuration, list[Pool]]], everything: bool
+) -> None:
     mine: _Terms = []
     for c, room in usable:
         for pool in room:
@@ -124,7 +125,11 @@ def _add_replicas(program: _Program, model: ModelDemand, usable: list[tuple[Conf
             program.replicas[model.name, c.key, pool.name] = variable
             mine.append((variable, 1.0))
     if mine and model.min_replicas > 0:
-        program.require(mine, _GE, model.min_replicas)
+        if everything:
+            program.require(mine, _GE, model.min_replicas)
+        else:
+            missing = program.missing[model.name] = program.variable("m", model.min_replicas, whole=False)
+            program.require([*mine, (missing, 1.0)], _GE, model.min_replicas)
     if mine and model.max_replicas is not None:
         program.require(mine, _LE, model.max_replicas)
 
@@ -288,21 +293,26 @@ def _narrowed(program: _Program, terms: _Terms, deadline: float, part: float, ga
 
 
 def _by_priority(program: _Program, deadline: float, gap: float) -> _Answer:
-    """Serve as many requests per second as possible for the highest priority, then the next; then minimise cost."""
+    """For the highest priority, then the next: serve as many requests per second as possible, then come as near to the
+    minima of replicas as possible; then minimise cost."""
     classes: dict[int, list[ModelDemand]] = defaultdict(list)
     for model in program.problem.models:
         classes[model.priority].append(model)
-    optimal = True
-    last = _Answer("unsolved")
-    for left, priority in zip(range(len(classes), 0, -1), sorted(classes, reverse=True), strict=True):
-        terms = _served(program, classes[priority])
-        if not terms and left > 1:
+    wishes: list[_Terms] = []
+    for priority in sorted(classes, reverse=True):
+        wishes.append([(variable, -part) for variable, part in _served(program, classes[priority])])
+        wishes.append([(program.missing[m.name], 1.0) for m in classes[priority] if m.name in program.missing])
+    wishes = [terms for terms in wishes if terms]
+    optimal, last = True, _Answer("unsolved")
+    for left, terms in zip(range(len(wishes), 0, -1), wishes, strict=True):
+        if last.solution is not None and terms[0][1] > 0 and sum(v.varValue or 0.0 for v, _ in terms) < 1e-6:
+            program.require(terms, _LE, 1e-8)  # nothing is missing as it is
             continue
-        answer = _minimised(program, [(v, -c) for v, c in terms], deadline, 1 / (left + 1), gap)
+        answer = _minimised(program, terms, deadline, 1 / (left + 1), gap)
         if answer.solution is None:
             return answer if last.solution is None else replace(last, status="feasible", bound=0.0)
         optimal = optimal and answer.status == "optimal"
-        program.require(terms, _GE, -answer.objective - 1e-8) if terms else None
+        program.require(terms, _LE, answer.objective + 1e-8)
         last = answer
     answer = _minimised(program, _cost(program), deadline, 0.8, gap)
     if answer.solution is None:
@@ -339,33 +349,7 @@ def _least_change(program: _Program, answer: _Answer, deadline: float) -> Soluti
 
 
 def _contradictions(problem: Problem) -> Iterator[str]:
-    """What is impossible whatever the other models do."""
-    pools = {pool.name: pool for pool in problem.pools}
+    """What no plan can satisfy, however much there is of everything."""
     for model in problem.models:
         if model.max_replicas is not None and model.min_replicas > model.max_replicas:
             yield f"{model.name}: minReplicas {model.min_replicas} is above maxReplicas {model.max_replicas}"
-            continue
-        slots: dict[str, int] = {}
-        for c in (c for c in model.configurations if _serves(model, c)):
-            for pool in room_in(c, pools):
-                slots[pool.name] = max(slots.get(pool.name, 0), per_node(size_of(c), pool) * pool.max_nodes)
-        if slots and model.min_replicas > sum(slots.values()):
-            yield (
-                f"{model.name}: minReplicas {model.min_replicas}, but its pools ({', '.join(sorted(slots))}) hold at "
-                f"most {sum(slots.values())} replicas: lower minReplicas or raise a pool's maximum"
-            )
-
-
-def _conflict(problem: Problem, time_limit_seconds: float) -> tuple[str, ...]:
-    """The minimum replicas of all models together contradict the stock or the budget."""
-    wanted = ", ".join(f"{m.name} ({m.min_replicas})" for m in problem.models if m.min_replicas > 0)
-    bare = tuple(replace(m, buckets=tuple(replace(b, rate=0.0) for b in m.buckets)) for m in problem.models)
-    unlimited = _program(replace(problem, models=bare, budget_per_hour=None), everything=True)
-    answer = _minimised(unlimited, _cost(unlimited), monotonic() + time_limit_seconds, 1.0, 1e-4)
-    if answer.solution is None:
-        return (f"the pools together cannot hold the minReplicas of {wanted}: lower them or raise a pool's maximum",)
-    cost = answer.objective * _price_unit(problem)
-    return (
-        f"the minReplicas of {wanted} cost at least {cost:.4g} per hour, the budget is {problem.budget_per_hour:g}: "
-        "raise the budget or lower minReplicas",
-    )

@@ -7,14 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motley_solver.capacity import (
+    SCALE,
     TOKEN_BUDGETS,
     Engine,
+    Replica,
     ThroughputEntry,
     ThroughputTable,
     capacity,
     configuration_of,
     engine_of,
     evaluated,
+    seats,
 )
 from motley_solver.hardware import ModelShape, gpu_named
 from motley_solver.problem import Shortfall, Slo
@@ -125,9 +128,67 @@ def test_one_setting_serves_all_buckets_of_an_engine() -> None:
     loads = (BucketLoad(CHAT, 3.0), BucketLoad(Bucket(8000, 200), 0.2))
     found = evaluated(engine("H100"), Slo(1.0, 0.3, 0.06, 0.99), loads)
     assert found.settings.max_num_batched_tokens in TOKEN_BUDGETS
-    assert 16 <= found.settings.max_num_seqs <= 512
+    assert 16 <= found.settings.max_num_seqs <= min(512, found.settings.max_num_batched_tokens)
     assert all(c.rate > 0 for c in found.capacities)
     assert evaluated(engine("H100"), Slo(1.0, 0.3, 0.06, 0.99), loads) is found  # cached by content
+
+
+SIZES = (Bucket(64, 20), CHAT, Bucket(4000, 200), Bucket(12000, 500))
+
+
+@bounded
+@given(
+    weights=st.lists(st.floats(0.01, 1), min_size=4, max_size=4),
+    factor=st.floats(0.01, 100),
+    tpot=st.floats(0.02, 0.2),
+    name=st.sampled_from(["L4", "A100", "H100"]),
+)
+def test_a_change_of_rate_does_not_change_engine_settings(
+    weights: list[float], factor: float, tpot: float, name: str
+) -> None:
+    """Neither the rate nor the mix: other settings would restart every engine."""
+    slo = Slo(1.0, 0.3, tpot, 0.99)
+    found = {
+        evaluated(engine(name), slo, tuple(BucketLoad(b, w * scale) for b, w in zip(SIZES, of_sizes, strict=True)))
+        for of_sizes in (weights, [1.0] * 4)
+        for scale in (0.8, 1.0, 1.2, factor)
+    }
+    assert len(found) == 1
+
+
+def test_an_engine_seats_what_memory_holds_and_tpot_allows() -> None:
+    roomy = replace(engine("H100"), step_time=StepTime(0.01, 1e-4, 0, 1e-4, 1e-7))
+    assert seats(roomy, Slo(1, 0, 0.2, 0.99)) == 512
+    assert seats(roomy, Slo(1, 0, 0.0303, 0.99)) == 200  # (30.3 ms − 10 ms) / 0.1 ms, in eights
+    assert seats(roomy, Slo(1, 0, 0.001, 0.99)) == 8
+    assert seats(replace(roomy, kv_tokens=6400), Slo(1, 0, 0.2, 0.99)) == 96
+    assert seats(replace(roomy, step_time=StepTime(0.01, 1e-4)), Slo(1, 0, 0.02, 0.99)) == 512
+
+
+@bounded
+@given(
+    size=st.integers(1, 9000),
+    output=st.integers(1, 2000),
+    ttft=st.floats(0.05, 5),
+    tpot=st.floats(0.01, 0.3),
+    name=st.sampled_from(["L4", "A100", "H100"]),
+)
+def test_the_next_rate_above_a_capacity_breaks_a_target_or_a_limit(
+    size: int, output: int, ttft: float, tpot: float, name: str
+) -> None:
+    found, slo, bucket = engine(name), Slo(ttft, 0.1, tpot, 0.99), Bucket(size, output)
+    here = capacity(found, bucket, slo, 2048)
+    state = Replica(found, bucket, 0.99, 2048).state
+    if here.rate:
+        at, above = state(here.rate), state(here.rate * SCALE)
+        assert at.tpot <= tpot and at.ttft <= slo.ttft_seconds(size) and at.sequences <= seats(found, slo)
+        assert (
+            above.tpot > tpot
+            or above.ttft > slo.ttft_seconds(size)
+            or above.sequences > seats(found, slo)
+            or above.utilisation > 0.9
+            or above.kv_tokens > found.kv_tokens
+        )
 
 
 def test_a_tight_tpot_lowers_the_token_budget_or_the_rate() -> None:

@@ -224,26 +224,49 @@ def test_a_replica_larger_than_any_node_is_unserved_with_both_sizes() -> None:
     assert "a node of pool L4 has 4" in plan.unserved[0].reason
 
 
-def test_min_replicas_beyond_the_stock_are_infeasible() -> None:
+def test_min_replicas_beyond_the_stock_get_what_there_is_and_it_is_said() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
-    outcome = solve(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=5)], [pool("L4", 1.0, 3)]))
-    assert isinstance(outcome, Infeasible)
-    assert "minReplicas 5" in outcome.reasons[0] and "at most 3 replicas" in outcome.reasons[0]
+    plan = planned(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=5)], [pool("L4", 1.0, 3)]))
+    assert counts(plan) == {("chat", "L4-tp1"): 3}
+    assert [(left.rate, left.reason) for left in plan.unserved] == [
+        (0.0, "minReplicas is 5, planned are 3: all nodes of pool L4 (3) are in use: raise its maximum or add a pool")
+    ]
 
 
-def test_min_replicas_of_several_models_that_exceed_the_stock_together_are_infeasible() -> None:
+def test_an_impossible_minimum_of_one_model_leaves_the_others_their_load_and_their_minima() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
-    models = [model(name, {SHORT: 0.1}, l4, min_replicas=2) for name in ("a", "b")]
-    outcome = solve(problem(models, [pool("L4", 1.0, 3)]))
-    assert isinstance(outcome, Infeasible)
-    assert "cannot hold the minReplicas of test/a (2), test/b (2)" in outcome.reasons[0]
+    greedy = model("greedy", {SHORT: 0.5}, l4, min_replicas=100)
+    plan = planned(problem([model("chat", {SHORT: 1.5}, l4, min_replicas=1), greedy], [pool("L4", 1.0, 4)]))
+    assert counts(plan) == {("chat", "L4-tp1"): 2, ("greedy", "L4-tp1"): 2}
+    assert {left.model for left in plan.unserved} == {"test/greedy"}
 
 
-def test_a_budget_below_the_min_replicas_is_infeasible_and_says_what_they_cost() -> None:
+def test_minima_are_met_by_priority() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
-    outcome = solve(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=3)], [pool("L4", 2.0)], budget=5.0))
+    models = [model(name, {SHORT: 0.0}, l4, min_replicas=2, priority=p) for name, p in (("a", 0), ("b", 5))]
+    assert counts(planned(problem(models, [pool("L4", 1.0, 3)]))) == {("a", "L4-tp1"): 1, ("b", "L4-tp1"): 2}
+
+
+def test_a_budget_below_the_minima_buys_what_it_can() -> None:
+    l4 = configuration("L4", {SHORT: 1.0})
+    plan = planned(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=3)], [pool("L4", 2.0)], budget=5.0))
+    assert counts(plan) == {("chat", "L4-tp1"): 2}
+    assert "the budget 5 per hour leaves 1" in plan.unserved[0].reason
+
+
+def test_a_hundred_models_on_three_nodes_are_planned_in_one_go() -> None:
+    l4 = configuration("L4", {SHORT: 1.0})
+    models = [model(f"m{i}", {SHORT: 0.2}, l4, min_replicas=1) for i in range(100)]
+    plan = planned(problem(models, [pool("L4", 1.0, 3)]))
+    assert sum(a.replicas for a in plan.allocations) == 3
+    assert plan.solve_seconds < 20
+
+
+def test_a_minimum_above_the_maximum_is_infeasible() -> None:
+    l4 = configuration("L4", {SHORT: 1.0})
+    outcome = solve(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=3, max_replicas=2)], [pool("L4", 1.0)]))
     assert isinstance(outcome, Infeasible)
-    assert "cost at least 6 per hour, the budget is 5" in outcome.reasons[0]
+    assert outcome.reasons == ("test/chat: minReplicas 3 is above maxReplicas 2",)
 
 
 def test_an_empty_fleet_has_an_empty_plan() -> None:

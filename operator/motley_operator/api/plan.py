@@ -93,6 +93,7 @@ _DECIDED = (
     "costPerHour",
     "objective",
     "lowerBound",
+    "proven",
     "reason",
     "allocations",
     "nodes",
@@ -100,6 +101,7 @@ _DECIDED = (
     "assignment",
     "comparisons",
     "unserved",
+    "solveSeconds",
 )
 
 

@@ -21,7 +21,6 @@ from motley_operator.cli.validate import Given, checked
 from motley_operator.cli.yamltree import Mistake
 from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
-from motley_operator.planning import solved
 from motley_operator.solving import Solver
 
 PATIENCE = 2.0
@@ -40,7 +39,7 @@ def run(paths: Sequence[str], output: str, time_limit: float) -> int:
         formulation = formulated(_view(given, datetime.now(UTC)))
         tell("Looking for the cheapest plan")
         with _standard_output_kept_clean():
-            _, outcome = solved(formulation.problem, Solver(time_limit))
+            outcome = Solver(time_limit)(formulation.problem)
     found = report.report(outcome, formulation, _refused(formulation, given))
     _print(found, output)
     return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)

@@ -24,8 +24,7 @@ def headline(report: Json) -> str:
     if report["costPerHour"] is None:
         return f"{report['status']}: {'; '.join(report['reasons'])}"
     proof = "proven optimal" if report["proven"] else "not proven to be the cheapest"
-    cost = f"{report['costPerHour']:.2f} per hour (lower bound {report['lowerBound']:.2f}, {proof})"
-    return "\n".join([f"{report['status']}: {cost}", *report["reasons"]])
+    return f"{report['status']}: {report['costPerHour']:.2f} per hour (lower bound {report['lowerBound']:.2f}, {proof})"
 
 
 def tables(report: Json) -> Iterator[Table]:

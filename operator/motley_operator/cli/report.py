@@ -5,7 +5,7 @@ from typing import Any
 
 from motley_operator.api import PlanSpec
 from motley_operator.formulation import Formulation
-from motley_operator.planning import plan_of, short_of_replicas
+from motley_operator.planning import plan_of
 from motley_solver.plan import Infeasible, ModelSummary, Outcome, Plan, Unsolved
 
 Json = dict[str, Any]
@@ -52,11 +52,9 @@ def _planned(plan: Plan, formulation: Formulation, refused: list[Json]) -> Json:
         _unserved(one.model, one.input_tokens, one.output_tokens, one.rate, one.reason) for one in spec.unserved
     ]
     unserved += _refused_models(refused)
-    short = {one.model: short_of_replicas(formulation.models[one.model], one) for one in spec.models}
-    reasons = [f"{model}: {why}" for model, why in short.items() if why]
     return {
-        "status": INCOMPLETE if unserved or refused or reasons else PLANNED,
-        "reasons": reasons,
+        "status": INCOMPLETE if unserved or refused else PLANNED,
+        "reasons": [],
         "costPerHour": spec.cost_per_hour,
         "lowerBound": spec.lower_bound,
         "proven": spec.proven,
