@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "router": "what the router adds to a call of the engine (a minute)",
-    "control-plane": "the operator on a real API server with fake nodes (some twenty minutes, needs the embedded cluster)",
+    "control-plane": "the operator on a real API server with fake nodes (a quarter of an hour)",
 }
 
 

@@ -5,10 +5,10 @@
 An embedded cluster of its own (control plane, fake nodes) and the operator as a local process, all on this machine."""
 
 import argparse
-import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +36,8 @@ Json = dict[str, Any]
 
 GPUS = ("L4", "A10G", "L40S", "A40", "A100-40GB", "A100-80GB", "H100", "H200", "B200", "MI300X")
 NODES_PER_POOL = 20
+SPARE_NODES = 4
+"""Of each pool beyond what may be planned, so that nothing waits for a full pool to be repacked."""
 REPLICAS = 5
 FLEETS = (10, 30, 100)
 LATENCIES = 20
@@ -202,35 +204,40 @@ def prepare(bench: Bench) -> None:
     bench.apply([pool(number) for number in range(len(GPUS))])
     for number in range(len(GPUS)):
         labels = {"motley.dev/pool": f"pool-{number}"}
-        bench.apply(fake_nodes(f"pool-{number}", NODES_PER_POOL, labels=labels, gpus=8, cpu="128", memory="1024Gi"))
+        count = NODES_PER_POOL + SPARE_NODES
+        bench.apply(fake_nodes(f"pool-{number}", count, labels=labels, gpus=8, cpu="128", memory="1024Gi"))
 
 
 def verdict(value: float, target: float, digits: int = 2) -> str:
     return f"{value:.{digits}f} (target < {target:g}: {'met' if value < target else 'MISSED'})"
 
 
-def latency(bench: Bench, prefix: str, count: int) -> list[float]:
-    """Seconds from the start of `kubectl apply` until a Deployment of the Model is listed."""
-    taken = []
+def latency(bench: Bench, prefix: str, count: int) -> tuple[list[float], list[float]]:
+    """Seconds from the start of `kubectl apply` until a Deployment of the Model is listed, and those in kubectl."""
+    taken, kubectl = [], []
     for number in range(count):
         name = f"{prefix}-{number}"
         began = time.perf_counter()
         bench.apply([model(name, number, replicas=1)])
+        kubectl.append(time.perf_counter() - began)
 
         def deployed(name: str = name) -> float | None:
             return time.perf_counter() if bench.deployments(name) else None
 
         taken.append(wait_for(deployed, f"Deployments of {name}", 180, every=0.02) - began)
         bench.delete_model(name)
-    return taken
+    return taken, kubectl
 
 
 def latency_table(bench: Bench) -> None:
     with bench.operator() as operator:
         bench.await_pass(operator, 0)
-        taken = latency(bench, "late", LATENCIES)
-    print(f"\nFrom `kubectl apply` of a Model to its Deployments, {LATENCIES} times, {len(GPUS)} pools, no other Model:")
+        taken, kubectl = latency(bench, "late", LATENCIES)
+    print(f"\nFrom `kubectl apply` of a Model to its Deployments, {LATENCIES} times, {len(GPUS)} pools, no other Model")
     print(f"  median {verdict(median(taken), TARGETS['latency'])} s, max {verdict(max(taken), TARGETS['latency'])} s")
+    print(
+        f"  of which the command itself: median {median(kubectl):.2f} s; load now {os.getloadavg()[0]:.1f}", flush=True
+    )
 
 
 @dataclass(frozen=True)
@@ -238,15 +245,17 @@ class Row:
     models: int
     pods: int
     cold: float
+    cold_cpu: float
     warm: float
     worst: float
+    warm_cpu: float
     peak: float
     peak_planning: float
     planning: float
 
 
 def grown(bench: Bench, have: int, models: int) -> tuple[float, float]:
-    """Applies the next Models; the seconds until all replicas are ready, and the operator's peak memory, solve included."""
+    """Applies the next Models; seconds until all replicas are ready, and the operator's peak memory with solves."""
     with bench.operator() as operator:
         bench.await_pass(operator, 0)
         began = time.perf_counter()
@@ -275,18 +284,32 @@ def passes(bench: Bench, have: int, models: int) -> Row:
     planning, peak_planning = grown(bench, have, models)
     pods = len(bench.kube.listed("Pod", "default"))
     with bench.operator() as operator:
-        count, total, solve = bench.await_pass(operator, 0)
+        wait_for(lambda: answers(operator), "the operator to answer", 60, every=0.02)
+        started = operator.cpu()
+        count, cold, solve = bench.await_pass(operator, 0)
+        cold_cpu = operator.cpu() - started
         assert count == 1 and solve == 0, "the first pass after a restart must not solve"
-        cold = total
         quiet(bench, operator)
-        seconds = []
+        wall, cpu = [], []
         for number in range(WARM_PASSES):
-            count, before, _ = operator.passes()
+            (count, before, _), began = operator.passes(), operator.cpu()
             bench.cluster.kubectl("annotate", "gpupool", "pool-0", f"bench={number}", "--overwrite")
             after = bench.await_pass(operator, count)
-            seconds.append((after[1] - before) / (after[0] - count))
+            wall.append((after[1] - before) / (after[0] - count))
+            cpu.append((operator.cpu() - began) / (after[0] - count))
         assert operator.passes()[2] == 0, "no pass of these may solve"
-        return Row(models, pods, cold, median(seconds), max(seconds), operator.peak_mib(), peak_planning, planning)
+        return Row(
+            models=models,
+            pods=pods,
+            cold=cold,
+            cold_cpu=cold_cpu,
+            warm=median(wall),
+            worst=max(wall),
+            warm_cpu=median(cpu),
+            peak=operator.peak_mib(),
+            peak_planning=peak_planning,
+            planning=planning,
+        )
 
 
 def idle(bench: Bench) -> dict[str, float]:
@@ -302,13 +325,14 @@ def idle(bench: Bench) -> dict[str, float]:
         quiet(bench, leader)
         alone = share(leader)[0]
         with bench.operator() as standby:
-            wait_for(lambda: not standby.alive() or _answers(standby), "the second replica", 60)
+            wait_for(lambda: answers(standby), "the second replica", 60)
             time.sleep(10)
             both = share(leader, standby)
     return {"alone": alone, "leader of two": both[0], "the one standing by": both[1]}
 
 
-def _answers(operator: Operator) -> bool:
+def answers(operator: Operator) -> bool:
+    assert operator.alive(), tail(operator)
     try:
         operator.metric("motley_leader")
     except OSError:
@@ -321,18 +345,21 @@ def passes_table(bench: Bench) -> None:
     for models in FLEETS:
         rows.append(passes(bench, have, models))
         have = models
-        print(f"  {rows[-1]}", flush=True)
-    print(f"\nOne pass without a solve, {len(GPUS)} pools, {len(GPUS) * NODES_PER_POOL} nodes, {REPLICAS} pods per Model:")
-    print(f"{'models':>7} {'pods':>5} {'cold, s':>8} {'warm, s':>8} {'warm max':>9} {'peak MiB':>9}"
-          f" {'peak MiB planning':>18} {'apply to all ready, s':>22}")  # fmt: skip
-    for r in rows:
-        print(f"{r.models:>7} {r.pods:>5} {r.cold:>8.2f} {r.warm:>8.2f} {r.worst:>9.2f} {r.peak:>9.0f}"
-              f" {r.peak_planning:>18.0f} {r.planning:>22.1f}")  # fmt: skip
+        print(f"  measured with {models} Models", flush=True)
+    print(f"\nOne pass without a solve, {len(GPUS)} pools, {len(GPUS) * (NODES_PER_POOL + SPARE_NODES)} nodes,")
+    print("and from the `kubectl apply` of the Models added to all pods ready (solves included)")
+    print(f"{'':>12} {'cold pass':>13} {'warm pass':>20} {'peak memory, MiB':>17}")
+    print(f"{'models':>6} {'pods':>5} {'wall s':>6} {'cpu s':>6} {'wall s':>6} {'max':>6} {'cpu s':>6}"
+          f" {'passes':>8} {'solves':>8} {'added':>6} {'ready, s':>8}")  # fmt: skip
+    for r, before in zip(rows, (0, *FLEETS), strict=False):
+        print(f"{r.models:>6} {r.pods:>5} {r.cold:>6.2f} {r.cold_cpu:>6.2f} {r.warm:>6.2f} {r.worst:>6.2f}"
+              f" {r.warm_cpu:>6.2f} {r.peak:>8.0f} {r.peak_planning:>8.0f} {r.models - before:>6}"
+              f" {r.planning:>8.1f}")  # fmt: skip
     last = rows[-1]
     print(f"  {last.models} models: cold {verdict(last.cold, TARGETS['pass'])} s, "
           f"warm {verdict(last.warm, TARGETS['pass'])} s, "
           f"peak memory {verdict(last.peak, TARGETS['memory'], 0)} MiB")  # fmt: skip
-    print(f"\nIdle for {IDLE_SECONDS} s with that fleet, per cent of a core:")
+    print(f"\nIdle for {IDLE_SECONDS} s with that fleet, per cent of a core; load {os.getloadavg()[0]:.1f}", flush=True)
     for name, share in idle(bench).items():
         print(f"  {name:<20} {verdict(share, TARGETS['idle'])}", flush=True)
 
@@ -357,10 +384,12 @@ def main() -> None:
     parser.add_argument("--name", default="bench", help="of the cluster")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up")
     chosen = parser.parse_args()
-    print(json.dumps(described())[1:-1])
+    print(described(), flush=True)
     cluster = Cluster(chosen.name)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up then too
     with tempfile.TemporaryDirectory() as folder:
         try:
+            cluster.down()  # what a killed run may have left
             cluster.up(without_node=True)
             bench = Bench(cluster, Path(folder))
             prepare(bench)

@@ -1,4 +1,4 @@
-"""The API server as tests see it: plain JSON by kind, in this process, since polling with kubectl costs a process each time."""
+"""The API server as tests see it: plain JSON by kind, in this process, since polling with kubectl starts many."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -68,20 +68,14 @@ class Api:
         assert status in (200, 202, 404), body
 
     def watch(self, kind: str, namespace: str | None = None, seconds: int = 30) -> Iterator[Json]:
-        """What is there as ADDED events, then every change, until nobody asks for more or `seconds` are over."""
+        """Every change from this call on, until `seconds` are over."""
+        _, now = self.call("GET", kind, namespace, limit="1")
         where = f"/namespaces/{namespace}" if namespace else ""
-        query = [("watch", "true"), ("timeoutSeconds", str(seconds))]
+        query = {"watch": "true", "timeoutSeconds": str(seconds), "resourceVersion": now["metadata"]["resourceVersion"]}
         request = self._client.param_serialize(
-            "GET", f"{ROOTS[kind]}{where}/{_plural(kind)}", query_params=query, auth_settings=["BearerToken"]
+            "GET", f"{ROOTS[kind]}{where}/{_plural(kind)}", query_params=[*query.items()], auth_settings=["BearerToken"]
         )
-        answer = self._client.call_api(*request, _request_timeout=(5, seconds + 5)).response
-        rest = b""
-        try:
-            for chunk in answer.stream(amt=None, decode_content=False):
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from (json.loads(line) for line in lines if line.strip())
-        finally:
-            answer.close()
+        return _lines(self._client.call_api(*request, _request_timeout=(5, seconds + 5)).response)
 
     def close(self) -> None:
         self._client.rest_client.pool_manager.clear()
@@ -89,3 +83,13 @@ class Api:
 
 def _plural(kind: str) -> str:
     return "networkpolicies" if kind == "NetworkPolicy" else f"{kind.lower()}s"
+
+
+def _lines(answer: Any) -> Iterator[Json]:
+    rest = b""
+    try:
+        for chunk in answer.stream(amt=None, decode_content=False):
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (json.loads(line) for line in lines if line.strip())
+    finally:
+        answer.close()

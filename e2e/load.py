@@ -12,7 +12,7 @@ import httpx
 from e2e.waiting import wait_for
 
 OUTPUT_TOKENS = 24
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.2
 """Between two requests of a client: the engines share two cores with all else."""
 
 

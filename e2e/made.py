@@ -1,4 +1,4 @@
-"""Pools of fake nodes and Models for them, small and cheap. On fake nodes every pod becomes ready and nothing serves."""
+"""Pools of fake nodes and Models for them, small and cheap. There every pod becomes ready and nothing serves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

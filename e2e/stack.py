@@ -169,7 +169,7 @@ def await_model(cluster: Cluster, name: str, namespace: str = "default", seconds
         is_ready = condition_.get("status") == "True" and condition_.get("observedGeneration") == generation
         return found if is_ready else None
 
-    return wait_for(ready, f"Model {namespace}/{name} to be ready", seconds, lambda: state(cluster, namespace))
+    return wait_for(ready, f"Model {namespace}/{name} to be ready", seconds, lambda: state(cluster, namespace), every=1)
 
 
 def state(cluster: Kubectl, namespace: str = "default") -> str:

@@ -1,5 +1,5 @@
-"""One embedded cluster with Motley on it, as the chart installs it, for all scenarios. Engines are shared: a scenario that
-needs one takes the fixture `tiny`. `--soak` runs the repetitions in full, with a printed seed."""
+"""One embedded cluster with Motley on it, as the chart installs it, for all scenarios. Engines are shared: a scenario
+that needs one takes the fixture `tiny`. `--soak` runs the repetitions in full, with a printed seed."""
 
 import os
 import random
@@ -95,7 +95,7 @@ MakePool = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def make_pool(motley: Cluster, api: Api) -> Iterator[MakePool]:
-    """`made.pool` with its fake nodes, gone after the scenario. Ask for it before `namespace`, so that Models go first."""
+    """`made.pool` with its fake nodes, gone afterwards. Ask for it before `namespace`, so that Models go first."""
     pools: list[dict[str, Any]] = []
 
     def make(name: str, **arguments: Any) -> dict[str, Any]:

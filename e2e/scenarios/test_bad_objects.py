@@ -19,7 +19,7 @@ OTHERS = tuple(one for one in bad_objects.CONDITIONED if one not in FLEET_CASES)
 
 
 def own(text: str, namespace: str, prefix: str) -> list[Json]:
-    """The case's objects under names of their own, so that all cases can be there at once and beside other scenarios."""
+    """The case's objects under names of their own, so that all cases can be there at once, beside other scenarios."""
     found = []
     for one in yaml.safe_load_all(text):
         spec, metadata = one["spec"], one["metadata"]

@@ -1,7 +1,6 @@
 """Replicas that leave, die or are replaced while clients ask. Their weights come from a bucket into one claim that they
 share. The tests go from one state of the Model to the next, in order."""
 
-import json
 import random
 import re
 import shutil
@@ -16,6 +15,7 @@ from fake_bucket import FakeBucket
 from loopback import running
 
 from e2e import inside, stack
+from e2e.api import Api
 from e2e.cluster import Cluster
 from e2e.load import Load
 from e2e.waiting import wait_for
@@ -34,7 +34,7 @@ def bucket(motley: Cluster) -> Iterator[FakeBucket]:
 
 
 @pytest.fixture(scope="module")
-def pair(motley: Cluster, bucket: FakeBucket) -> Iterator[str]:
+def served_pair(motley: Cluster, bucket: FakeBucket) -> Iterator[str]:
     """Two replicas of one Model. The router's address."""
     shutil.rmtree(CACHE, ignore_errors=True)
     CACHE.mkdir(parents=True)
@@ -78,22 +78,54 @@ def pair(motley: Cluster, bucket: FakeBucket) -> Iterator[str]:
     shutil.rmtree(CACHE)
 
 
+class Pair:
+    """The Model as the API server has it."""
+
+    def __init__(self, cluster: Cluster, api: Api, router: str) -> None:
+        self._cluster, self._api, self.router = cluster, api, router
+
+    @property
+    def pods(self) -> list[dict[str, Any]]:
+        """Those that stay."""
+        return [pod for pod in self.pods_and_leaving if "deletionTimestamp" not in pod["metadata"]]
+
+    @property
+    def pods_and_leaving(self) -> list[dict[str, Any]]:
+        return self._api.list("Pod", NAMESPACE, "motley.dev/component=engine")
+
+    def pod(self, name: str) -> dict[str, Any] | None:
+        return self._api.get("Pod", name, NAMESPACE)
+
+    def condition(self) -> dict[str, Any]:
+        return stack.condition(self._api.get("Model", "pair", NAMESPACE) or {}, "Ready")
+
+    def patch(self, spec: dict[str, Any]) -> None:
+        self._api.patch("Model", "pair", {"spec": spec}, NAMESPACE)
+
+    def delete(self, kind: str, name: str) -> None:
+        self._api.delete(kind, name, NAMESPACE)
+
+    def await_ready(self, seconds: float = 300) -> None:
+        stack.await_model(self._cluster, "pair", NAMESPACE, seconds)
+
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float) -> None:
+        wait_for(condition, what, seconds, self.state)
+
+    def state(self) -> str:
+        return stack.state(self._cluster, NAMESPACE)
+
+    def load(self, clients: int = 4) -> Load:
+        return Load(self.router, "pair", self.state, clients)
+
+
 @pytest.fixture
-def load(motley: Cluster, pair: str) -> Callable[[], Load]:
-    return lambda: Load(pair, "pair", lambda: stack.state(motley, NAMESPACE))
+def pair(served_pair: str, motley: Cluster, api: Api) -> Pair:
+    return Pair(motley, api, served_pair)
 
 
-def pods_of(cluster: Cluster) -> list[dict[str, Any]]:
-    return stack.engine_pods(cluster, "pair", NAMESPACE)
-
-
-def pod_named(cluster: Cluster, name: str) -> dict[str, Any] | None:
-    text = cluster.kubectl("-n", NAMESPACE, "get", "pod", name, "--ignore-not-found", "-o", "json")
-    return json.loads(text) if text else None
-
-
-def patch(cluster: Cluster, spec: dict[str, Any]) -> None:
-    cluster.kubectl("-n", NAMESPACE, "patch", "model", "pair", "--type=merge", "-p", json.dumps({"spec": spec}))
+def restarts(pod: dict[str, Any]) -> int:
+    (container,) = pod["status"]["containerStatuses"]
+    return int(container["restartCount"])
 
 
 def served(address: str) -> float:
@@ -105,118 +137,95 @@ def served(address: str) -> float:
     return sum(float(value) for value in re.findall(r"^vllm:request_success_total{.*} (\S+)$", text, re.MULTILINE))
 
 
-def test_replicas_that_share_a_cache_download_the_weights_once(motley: Cluster, pair: str, bucket: FakeBucket) -> None:
-    assert len(pods_of(motley)) == 2
+def test_replicas_that_share_a_cache_download_the_weights_once(pair: Pair, bucket: FakeBucket) -> None:
+    assert len(pair.pods) == 2
     assert len(bucket.asked("GET", "/ships/model.safetensors")) == 1
     weights = [path.read_bytes() for path in CACHE.glob("*/model.safetensors")]
     assert weights == [(stack.MODELS / "tiny" / "model.safetensors").read_bytes()]
 
 
-def test_no_request_that_had_not_begun_fails_when_an_engine_is_killed(
-    motley: Cluster, load: Callable[[], Load], randomness: random.Random
-) -> None:
-    stack.await_model(motley, "pair", NAMESPACE)
-    victim = randomness.choice(pods_of(motley))
+def test_no_request_that_had_not_begun_fails_when_an_engine_is_killed(pair: Pair, randomness: random.Random) -> None:
+    pair.await_ready()
+    victim = randomness.choice(pair.pods)
+    before = restarts(victim)
 
     def told() -> bool:
-        ready = stack.condition(stack.model(motley, "pair", NAMESPACE), "Ready")
-        return (
-            ready["reason"] == "EngineFailing" and "exit code 68: EngineDied: vLLM ended (signal 9)" in ready["message"]
-        )
+        ready = pair.condition()
+        why = "exit code 68: EngineDied: vLLM ended (signal 9): killed from outside"
+        return ready["reason"] == "EngineFailing" and why in ready["message"]
 
-    with load() as clients:
+    with pair.load() as clients:
         clients.await_more(8)
         inside.kill(victim, "vllm.entrypoints.openai.api_server")
-        wait_for(told, "the Model to say why", 60, lambda: stack.state(motley, NAMESPACE))
+        pair.wait(told, "the Model to say why", 60)
         clients.await_more(8)
         began = time.monotonic()
-        stack.await_model(motley, "pair", NAMESPACE)
+        pair.await_ready()
         print(f"started again {time.monotonic() - began:.0f} s after the Model said so")
-        wait_for(
-            lambda: served(victim["status"]["podIP"]) > 1,
-            "the restarted engine to take requests",
-            60,
-            lambda: stack.state(motley, NAMESPACE),
-        )
+        pair.wait(lambda: served(victim["status"]["podIP"]) > 1, "the restarted engine to take requests", 60)
     assert [outcome for outcome in clients.failures if not outcome.began] == []
     assert len(clients.failures) <= 2, "more than the streams that were at the killed engine"
-    (container,) = (pod_named(motley, victim["metadata"]["name"]) or {})["status"]["containerStatuses"]
-    assert container["restartCount"] == 1
+    assert restarts(pair.pod(victim["metadata"]["name"]) or {}) == before + 1
 
 
-def test_no_request_fails_when_a_replica_is_deleted(
-    motley: Cluster, load: Callable[[], Load], randomness: random.Random
-) -> None:
-    stack.await_model(motley, "pair", NAMESPACE)
-    victim = randomness.choice(pods_of(motley))["metadata"]["name"]
-    with load() as clients:
+def test_no_request_fails_when_a_replica_is_deleted(pair: Pair, randomness: random.Random) -> None:
+    pair.await_ready()
+    victim = randomness.choice(pair.pods)["metadata"]["name"]
+    with pair.load() as clients:
         clients.await_more(8)
         began = time.monotonic()
-        motley.kubectl("-n", NAMESPACE, "delete", "pod", victim, "--wait=false")
-        wait_for(
-            lambda: pod_named(motley, victim) is None,
-            f"pod {victim} to be gone",
-            stack.values()["engine"]["drainSeconds"] + 30,
-            lambda: stack.state(motley, NAMESPACE),
-        )
+        pair.delete("Pod", victim)
+        longest = stack.values()["engine"]["drainSeconds"] + 30
+        pair.wait(lambda: pair.pod(victim) is None, f"pod {victim} to be gone", longest)
         print(f"drained in {time.monotonic() - began:.1f} s")
         clients.await_more(8)
     assert clients.failures == []
-    # The replacement is on its way: taking it back, too, disturbs nobody, and one replica is left for what follows.
-    patch(motley, {"scaling": {"minReplicas": 1}})
-    wait_for(lambda: len(pods_of(motley)) == 1, "one replica", 60, lambda: stack.state(motley, NAMESPACE))
+    # The replacement is on its way: taking it back disturbs nobody, and one replica is left for what follows.
+    pair.patch({"scaling": {"minReplicas": 1}})
+    pair.wait(lambda: len(pair.pods) == 1, "one replica", 60)
 
 
-def test_a_changed_model_is_up_before_the_old_one_goes(motley: Cluster, load: Callable[[], Load]) -> None:
-    stack.await_model(motley, "pair", NAMESPACE)
-    (old,) = (pod["metadata"]["name"] for pod in pods_of(motley))
+def test_a_changed_model_is_up_before_the_old_one_goes(pair: Pair) -> None:
+    pair.await_ready()
+    (old,) = (pod["metadata"]["name"] for pod in pair.pods)
 
     def new_ready() -> bool:
-        return any(
-            pod["metadata"]["name"] != old and stack.condition(pod, "Ready").get("status") == "True"
-            for pod in pods_of(motley)
-        )
+        others = (pod for pod in pair.pods if pod["metadata"]["name"] != old)
+        return any(stack.condition(pod, "Ready").get("status") == "True" for pod in others)
 
     def replaced() -> bool:
         """Fails where the old one is on its way out and the new one not yet in."""
-        leaving = pod_named(motley, old)
+        leaving = pair.pod(old)
         if leaving is None or "deletionTimestamp" in leaving["metadata"]:
-            assert new_ready(), stack.state(motley, NAMESPACE)
+            assert new_ready(), pair.state()
         return leaving is None
 
-    with load() as clients:
-        clients.await_more(8)
-        patch(motley, {"contextLength": 384})
-        wait_for(replaced, f"pod {old} to be replaced", 300, lambda: stack.state(motley, NAMESPACE))
+    with pair.load(clients=2) as clients:
+        clients.await_more(4)
+        pair.patch({"contextLength": 384})
+        pair.wait(replaced, f"pod {old} to be replaced", 420)
         clients.await_more(8)
     assert clients.failures == []
-    (new,) = pods_of(motley)
+    (new,) = pair.pods
     card = httpx.get(f"http://{new['status']['podIP']}:8000/v1/models", trust_env=False).json()
     assert card["data"][0]["max_model_len"] == 384
-    stack.await_model(motley, "pair", NAMESPACE, seconds=60)
+    pair.await_ready(60)
 
 
-def test_a_deleted_model_is_not_found_any_more_and_its_pods_go(
-    motley: Cluster, pair: str, load: Callable[[], Load]
-) -> None:
-    stack.await_model(motley, "pair", NAMESPACE)
-    with load() as clients:
+def test_a_deleted_model_is_not_found_any_more_and_its_pods_go(pair: Pair) -> None:
+    pair.await_ready()
+    with pair.load() as clients:
         clients.await_more(4)
-        motley.kubectl("-n", NAMESPACE, "delete", "model", "pair", "--timeout=60s")
-        wait_for(
+        pair.delete("Model", "pair")
+        pair.wait(
             lambda: any("model_not_found" in outcome.trouble for outcome in clients.failures),
-            "the router to forget the model",
+            "the router to forget the Model",
             30,
-            lambda: stack.state(motley, NAMESPACE),
         )
     odd = [outcome for outcome in clients.failures if not re.match("404 .*model_not_found", outcome.trouble)]
     assert odd == [], "requests that had been taken are finished, later ones are not found"
-    answer = httpx.post(f"{pair}/v1/completions", json={"model": "pair", "prompt": "Hello"}, trust_env=False)
+    answer = httpx.post(f"{pair.router}/v1/completions", json={"model": "pair", "prompt": "Hello"}, trust_env=False)
     assert answer.status_code == 404
-    assert "pair" not in {model["id"] for model in httpx.get(f"{pair}/v1/models", trust_env=False).json()["data"]}
-    wait_for(
-        lambda: not motley.kubectl("-n", NAMESPACE, "get", "pods", "-o", "name"),
-        "its pods to go",
-        90,
-        lambda: stack.state(motley, NAMESPACE),
-    )
+    listed = httpx.get(f"{pair.router}/v1/models", trust_env=False).json()["data"]
+    assert "pair" not in {model["id"] for model in listed}
+    pair.wait(lambda: not pair.pods_and_leaving, "its pods to go", 90)

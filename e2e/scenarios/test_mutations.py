@@ -1,7 +1,8 @@
-"""Objects with random mistakes: each is refused or says in a condition what is the matter; nothing else is disturbed."""
+"""Objects with random mistakes: each is refused or says what is the matter, and nothing else is disturbed."""
 
 import copy
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ ODD: tuple[Any, ...] = (
     ),
     *({}, [], [None], [{}], {"a": {"b": "c"}}, ["x"] * 300, "hf://", "0s", "99999h", "100Ei", "0.5", "1000000"),
 )
+NUMBER = re.compile(r"([0-9.]+)([a-zA-Z]*)")
 
 
 @pytest.fixture
@@ -80,34 +82,42 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(child, (*path, key))
 
 
+def near(value: Any, randomness: random.Random) -> Any:
+    """Another value of the same form, often an extreme one."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return randomness.choice((0, 1, 2, 3, value + 1, value * 2, value * 100, 100_000))
+        case str() if NUMBER.fullmatch(value):
+            unit = NUMBER.fullmatch(value)[2]  # type: ignore[index]
+            return randomness.choice(("0", "0.000000001", "1", "3", "17.5", "1000", "99999999")) + unit
+        case str():
+            return randomness.choice((value + "x", value[:-1], value[::-1], value.upper(), value + "/" + value, "a"))
+        case list():
+            return randomness.choice((value * 2, value[1:], value[::-1]))
+    return value
+
+
 def mutated(original: Json, randomness: random.Random) -> Json:
-    """With one to three changes: a value of another kind, something missing, something doubled, something unknown."""
+    """With one to three changes: mostly another value; or one of another kind, something missing, doubled, unknown."""
     found = copy.deepcopy(original)
-    for _ in range(randomness.randint(1, 3)):
-        paths = [path for path in places(found["spec"])]
-        if not paths:
-            break
-        *way, last = randomness.choice(paths)
+    for _ in range(randomness.choice((1, 1, 2, 3))):
+        *way, last = randomness.choice(list(places(found["spec"])))
         parent = found["spec"]
         for key in way:
             parent = parent[key]
-        match randomness.randrange(6):
-            case 0:
-                del parent[last]
-            case 1 if isinstance(parent, list):
-                parent.append(copy.deepcopy(parent[last]))
-            case 1:
-                parent[f"{last}x"] = parent[last]
-            case 2:
-                parent[last] = [parent[last]]
-            case 3 if isinstance(parent[last], str):
-                parent[last] = randomness.choice(
-                    (parent[last] * 3, parent[last].upper(), parent[last][:-1], "-" + parent[last])
-                )
-            case 3 if isinstance(parent[last], int):
-                parent[last] = parent[last] * randomness.choice((-1, 0, 1000, 10**9))
-            case _:
-                parent[last] = copy.deepcopy(randomness.choice(ODD))
+        change = randomness.randrange(10)
+        if change == 0:
+            parent[last] = copy.deepcopy(randomness.choice(ODD))
+        elif change == 1:
+            parent[last] = [parent[last]]
+        elif change == 2 and isinstance(parent, dict):
+            parent[f"{last}x"] = parent[last]
+        elif change in (2, 3) and len(found["spec"]) > 1:
+            del parent[last]
+        else:
+            parent[last] = near(parent[last], randomness)
     return found
 
 

@@ -40,7 +40,11 @@ class Passes:
             self._batcher.wait(wait)
             if stop.is_set():
                 return
-            wait = self._pass() if self._lease.held() else self._settings.resync_seconds
+            if self._lease.held():
+                wait = self._pass()
+            else:
+                metrics.forget()
+                wait = self._settings.resync_seconds
 
     def _pass(self) -> float:
         self._began = time.monotonic()

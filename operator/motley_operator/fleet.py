@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from motley_operator.api import Fleet, GPUPool, Metadata, Model, Plan, Profile, Resource
+from motley_operator.api import GROUP, Fleet, GPUPool, Metadata, Model, Plan, Profile, Resource
 from motley_operator.labels import CONFIGURATION, MODEL, POOL, SOURCE, TENSOR_PARALLEL
 
 Json = Mapping[str, Any]
@@ -46,6 +46,9 @@ class PodView:
     unschedulable_since: datetime | None
     trouble: str
     """Why its engine does not run, in the engine's own words; empty while nothing is wrong."""
+    node: str = ""
+    leaving: bool = False
+    """It was told to go, and holds its place until it is gone."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class Unreadable:
     namespace: str | None
     name: str
     message: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ def fleet_view(
         profiles=read(Profile),
         plans=read(Plan),
         nodes=tuple(node_view(raw) for raw in objects.get("nodes", ())),
-        deployments=tuple(deployment_view(raw) for raw in objects.get("deployments", ())),
+        deployments=tuple(deployment_view(raw) for raw in objects.get("deployments", ()) if _of_a_model(raw)),
         pods=tuple(pod_view(raw) for raw in pods if CONFIGURATION in _labels(raw)),
         inspections=tuple(inspection_view(raw, pods) for raw in objects.get("jobs", ())),
         traffic=dict(traffic or {}),
@@ -160,8 +167,20 @@ OWNED = {
 def _owned(objects: Mapping[str, Iterable[Json]]) -> Iterator[tuple[tuple[str, str | None, str], str]]:
     for plural, kind in OWNED.items():
         for raw in objects.get(plural, ()):
+            if not _of_a_model(raw):
+                continue
             namespace = raw["metadata"]["namespace"]
             yield (kind, namespace, raw["metadata"]["name"]), f"{namespace}/{_labels(raw).get(MODEL, '')}"
+
+
+def _of_a_model(raw: Json) -> bool:
+    """A label alone makes nothing ours: somebody may have copied it."""
+    owners = raw["metadata"].get("ownerReferences") or ()
+    controlled = any(
+        owner.get("controller") and owner["kind"] == "Model" and owner["apiVersion"].startswith(f"{GROUP}/")
+        for owner in owners
+    )
+    return controlled and MODEL in _labels(raw)
 
 
 def _age(resource: Resource) -> tuple[datetime, str]:
@@ -217,6 +236,8 @@ def pod_view(raw: Json) -> PodView:
         ready=_condition(raw, "Ready").get("status") == "True",
         unschedulable_since=datetime.fromisoformat(since) if since else None,
         trouble=str(scheduled.get("message", "")) if waiting else _trouble(raw),
+        node=raw.get("spec", {}).get("nodeName", ""),
+        leaving="deletionTimestamp" in raw["metadata"],
     )
 
 

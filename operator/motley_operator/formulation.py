@@ -1,7 +1,8 @@
 """FleetView → Problem: which pools and models take part (and why not), and what every configuration can serve."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from motley_operator.admission import admitted_models, admitted_pools
 from motley_operator.api import GPUPool, Model, Profile, Slo
@@ -35,10 +36,8 @@ class Formulation:
 def formulated(view: FleetView) -> Formulation:
     pools, pool_findings = admitted_pools(view)
     models, model_findings = admitted_models(view)
-    usable = [(pool, gpu_of(pool)) for pool in pools if pool.spec.max_nodes > 0]
-    profiles = _by_gpu(view.profiles)
     problem = Problem(
-        models=tuple(_demand(model, usable, profiles) for model in models),
+        models=tuple(_demand(question) for question in _questions(models, pools, view.profiles)),
         pools=tuple(_pool(pool) for pool in pools),
         budget_per_hour=_number(view.fleet.spec.budget_per_hour),
         headroom=float(view.fleet.spec.headroom),
@@ -108,7 +107,32 @@ def _by_gpu(profiles: Iterable[Profile]) -> _Profiles:
     return found
 
 
-def _demand(model: Model, pools: Iterable[tuple[GPUPool, Gpu]], profiles: _Profiles) -> ModelDemand:
+@dataclass(frozen=True)
+class _Question:
+    """What a demand follows from. Equal ones are known by what the objects say: quicker than to answer them anew."""
+
+    said: tuple[str, ...]
+    model: Model = field(compare=False)
+    pools: tuple[tuple[GPUPool, Gpu], ...] = field(compare=False)
+    profiles: _Profiles = field(compare=False)
+
+
+def _questions(models: Iterable[Model], pools: Iterable[GPUPool], profiles: tuple[Profile, ...]) -> Iterator[_Question]:
+    usable = tuple((pool, gpu_of(pool)) for pool in pools if pool.spec.max_nodes > 0)
+    by_gpu = _by_gpu(profiles)
+    of_all = _said((pool for pool, _ in usable)), _said(profiles)
+    for model in models:
+        shape = model.status.shape.model_dump_json() if model.status.shape else ""
+        yield _Question((_said([model]), shape, *of_all), model, usable, by_gpu)
+
+
+def _said(resources: Iterable[GPUPool | Model | Profile]) -> str:
+    return "\n".join(f"{one.key} {one.spec.model_dump_json()}" for one in resources)
+
+
+@lru_cache(maxsize=256)
+def _demand(question: _Question) -> ModelDemand:
+    model, pools, profiles = question.model, question.pools, question.profiles
     spec = model.spec
     loads = loads_of(
         ((Bucket(size.input_tokens, size.output_tokens), float(size.weight)) for size in spec.traffic.sizes),

@@ -3,25 +3,45 @@ everything anew. kopf writes nothing to the cluster."""
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
 from kopf._core.engines.peering import Identity
 
 from motley_operator.api import GROUP, KINDS
+from motley_operator.labels import MANAGED
 
-WATCHED = (*((GROUP, kind.crd.plural) for kind in KINDS), ("apps", "deployments"))
+
+def asked_of(meta: Mapping[str, Any]) -> tuple[object, ...]:
+    """What changes with the spec and with the object's life, and not with its status."""
+    finalizers = tuple(meta.get("finalizers") or ())
+    return meta.get("generation"), meta.get("deletionTimestamp"), finalizers
 
 
 def watch(poke: Callable[[], None], stop: threading.Event, identity: str) -> None:
     """Runs kopf in this thread until `stop` is set."""
     registry = kopf.OperatorRegistry()
-    for group, plural in WATCHED:
+    seen: dict[str, object] = {}
+    for kind in KINDS:
 
-        @kopf.on.event(group, plural, registry=registry, id=f"poke-{plural}")
-        def changed(**_: object) -> None:
-            poke()
+        @kopf.on.event(GROUP, kind.crd.plural, registry=registry, id=f"poke-{kind.crd.plural}")
+        def changed(meta: Mapping[str, Any], **_: object) -> None:
+            """Only when a person's part changed: a poke for every status that we write would never end."""
+            asked = asked_of(meta)
+            if seen.get(meta["uid"]) != asked:
+                seen[meta["uid"]] = asked
+                poke()
+
+        @kopf.on.event(GROUP, kind.crd.plural, registry=registry, id=f"gone-{kind.crd.plural}")
+        def gone(type: str | None, meta: Mapping[str, Any], **_: object) -> None:
+            if type == "DELETED":
+                seen.pop(meta["uid"], None)
+                poke()
+
+    @kopf.on.event("apps", "deployments", labels=MANAGED, registry=registry, id="poke-deployments")
+    def progressed(**_: object) -> None:
+        poke()
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:

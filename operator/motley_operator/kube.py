@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PAGE = 500
-TIMEOUT = (5, 30)
-"""Seconds to connect and to read."""
+READ_SECONDS = (3, 30)
+WRITE_SECONDS = (2, 4)
+"""To connect and to be answered. A write must not land long after the Lease went to somebody else."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Kube:
                 body=json.dumps(body) if content_type == APPLY else body,
                 auth_settings=["BearerToken"],
             )
-            response = self._api.call_api(*request, _request_timeout=TIMEOUT)
+            response = self._api.call_api(*request, _request_timeout=READ_SECONDS if verb == "list" else WRITE_SECONDS)
             data: bytes = response.read() or b"{}"  # type: ignore[no-untyped-call]
         except (ApiException, HTTPError, OSError) as error:
             metrics.API_ERRORS.labels(verb, kind.name, Unreachable.__name__).inc()

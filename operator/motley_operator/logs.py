@@ -5,7 +5,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-_FIELDS = ("plan", "model", "pool", "object", "reason", "seconds")
+_FIELDS = ("plan", "model", "pool", "object")
 
 
 class JsonFormatter(logging.Formatter):

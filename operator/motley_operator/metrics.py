@@ -35,6 +35,13 @@ def set_replicas(rows: Iterable[tuple[str, str, int, int]]) -> None:
         READY.labels(model, pool).set(ready)
 
 
+def forget() -> None:
+    """What only the leader knows, once it is no longer this process: two replicas must not say it twice."""
+    set_replicas(())
+    PLAN_COST.set(0)
+    PLAN_BOUND.set(0)
+
+
 def serve(port: int, healthy: Callable[[], str], ready: Callable[[], str]) -> ThreadingHTTPServer:
     """`/metrics`, `/healthz`, `/readyz` on all addresses; the checks return why not, or an empty string."""
 

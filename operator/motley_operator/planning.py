@@ -44,12 +44,16 @@ class Decision:
     trouble: Finding | None = None
     """Why there is no better plan than the active one."""
     trigger: Finding | None = None
-    solve_seconds: float | None = None
 
 
 def decision(view: FleetView, formulation: Formulation, solve: Solve) -> Decision:
     """Plans anew where the inputs changed; fails static: without a new plan the last one stays."""
-    newest = max(view.plans, key=_sequence, default=None)
+    if view.unreadable:  # of another version: what it asks for is not known, so nothing is moved
+        words = "; ".join(f"{one.kind} {one.key}: {one.message}" for one in view.unreadable)
+        return Decision(
+            applicable(view), trouble=Finding(reasons.UNREADABLE, f"{words}; bring operator and CRDs to one version")
+        )
+    newest = max(view.plans, key=sequence, default=None)
     inputs = inputs_of(formulation.problem)
     trigger = replan(newest.spec.inputs if newest else None, inputs)
     if trigger is None or (newest is None and not formulation.problem.models):
@@ -63,16 +67,14 @@ def decision(view: FleetView, formulation: Formulation, solve: Solve) -> Decisio
     broken = check.violations(formulation.problem, outcome)
     if broken:
         return Decision(applicable(view), trouble=Finding(reasons.CHECK_FAILED, "; ".join(broken)), trigger=trigger)
-    new = plan_of(formulation.problem, outcome, trigger.message, inputs, _sequence(newest) + 1 if newest else 1)
-    return _settled(view, new, trigger, outcome.solve_seconds)
+    new = plan_of(formulation.problem, outcome, trigger.message, inputs, sequence(newest) + 1 if newest else 1)
+    return _settled(view, new, trigger)
 
 
-def _settled(
-    view: FleetView, new: Plan | None, trigger: Finding | None = None, solve_seconds: float | None = None
-) -> Decision:
+def _settled(view: FleetView, new: Plan | None, trigger: Finding | None = None) -> Decision:
     plans = (*view.plans, new) if new else view.plans
     active = applicable(view, plans)
-    newest = max(plans, key=_sequence, default=None)
+    newest = max(plans, key=sequence, default=None)
     waiting = None
     if newest is not None and newest is not active:
         waiting = Finding(
@@ -80,19 +82,19 @@ def _settled(
             f"Plan {newest.metadata.name} waits: kubectl patch plan {newest.metadata.name} --type=merge "
             """-p '{"spec":{"approved":true}}'""",
         )
-    old = sorted(plans, key=_sequence)[:-KEPT_PLANS]
+    old = sorted(plans, key=sequence)[:-KEPT_PLANS]
     obsolete = tuple(plan.metadata.name for plan in old if plan is not active)
-    return Decision(active, new, obsolete, waiting, trigger, solve_seconds)
+    return Decision(active, new, obsolete, waiting, trigger)
 
 
 def applicable(view: FleetView, plans: tuple[Plan, ...] | None = None) -> Plan | None:
     """The newest plan; where approval is manual, the newest that a person approved."""
     manual = view.fleet.spec.approval == "Manual"
     candidates = [plan for plan in (view.plans if plans is None else plans) if plan.spec.approved or not manual]
-    return max(candidates, key=_sequence, default=None)
+    return max(candidates, key=sequence, default=None)
 
 
-def _sequence(plan: Plan) -> int:
+def sequence(plan: Plan) -> int:
     match = _NAME.match(plan.metadata.name)
     return int(match[1]) if match else 0
 

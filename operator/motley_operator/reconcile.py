@@ -4,12 +4,12 @@ said here as small protocols, so that it runs against anything of that shape."""
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
-from motley_operator import drift, events, metrics, planning, status
+from motley_operator import drift, events, metrics, planning, reasons, status
 from motley_operator.api import KINDS, Resource
 from motley_operator.desired import Desired, Reference, desired, reference
 from motley_operator.errors import ApiError, Conflict, NotFound
@@ -17,6 +17,7 @@ from motley_operator.fleet import OWNED, FleetView, TrafficView, fleet_view
 from motley_operator.formulation import formulated
 from motley_operator.labels import COMPONENT, DRAIN_FINALIZER, MANAGED_BY
 from motley_operator.planning import Decision, Solve
+from motley_operator.reasons import Finding
 from motley_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ Json = dict[str, Any]
 OURS = f"{MANAGED_BY}=motley"
 SOON_SECONDS = 3.0
 """Until the next pass while something is on its way."""
+RETRY_SECONDS = 10.0
+"""Until the next pass after an object was refused: a quota, say, does not change every moment."""
 
 
 class KubeApi(Protocol):
@@ -61,15 +64,20 @@ class Reconciler:
         began = time.monotonic()
         raw = self._observe()
         view = fleet_view(self._clock(), raw, self._traffic(self._routers(raw)))
+        for one in view.unreadable:
+            log.error("reading %s %s: %s", one.kind, one.key, one.message)
+        if any(one.kind == "Fleet" for one in view.unreadable):
+            return self._settings.resync_seconds  # what is allowed is not known: nothing is touched
         formulation = formulated(view)
-        decision = planning.decision(view, formulation, self._solve)
+        decision = self._stored(planning.decision(view, formulation, self._solve), view)
         wanted = desired(view, formulation, decision, self._settings)
         failures = self._act(raw, decision, wanted)
         self._report(raw, status.Outcome(view, formulation, decision, wanted.groups, failures))
         self._measure(view, decision, wanted)
         metrics.PASS_SECONDS.observe(time.monotonic() - began)
-        waiting = not wanted.settled or bool(failures) or decision.new is not None
-        return SOON_SECONDS if waiting else self._settings.resync_seconds
+        if failures:
+            return min(RETRY_SECONDS, self._settings.resync_seconds)
+        return SOON_SECONDS if not wanted.settled or decision.new else self._settings.resync_seconds
 
     def _observe(self) -> dict[str, list[Json]]:
         raw = {kind.crd.plural: self._kube.listed(kind.__name__) for kind in KINDS}
@@ -98,11 +106,21 @@ class Reconciler:
             for address in endpoint["addresses"]
         )
 
+    def _stored(self, decision: Decision, view: FleetView) -> Decision:
+        """A plan that cannot be stored is not followed: the one before stays in force, and it is said why."""
+        if decision.new is None:
+            return decision
+        try:
+            self._kube.create(decision.new.to_json())
+        except ApiError as error:
+            log.warning("storing a plan: %s", error, extra={"plan": decision.new.metadata.name})
+            trouble = Finding(reasons.APPLY_FAILED, f"storing {decision.new.metadata.name}: {error}")
+            return replace(decision, active=planning.applicable(view), new=None, trouble=trouble)
+        log.info("new plan: %s", decision.new.spec.reason, extra={"plan": decision.new.metadata.name})
+        return decision
+
     def _act(self, raw: Mapping[str, list[Json]], decision: Decision, wanted: Desired) -> dict[str, str]:
         """Applies everything; one object's failure is collected and never hides another's."""
-        if decision.new:
-            self._kube.create(decision.new.to_json())
-            log.info("new plan: %s", decision.new.spec.reason, extra={"plan": decision.new.metadata.name})
         self._set_drains(raw["gpupools"], wanted)
         present = {reference(_with_kind(one, kind)): one for plural, kind in OWNED.items() for one in raw[plural]}
         actions: list[tuple[str, Callable[[], object]]] = [
@@ -122,7 +140,7 @@ class Reconciler:
             try:
                 act()
             except ApiError as error:
-                log.warning("%s", error, extra={"object": key})
+                log.warning("%s", error, extra=_named(key))
                 failures.setdefault(key, str(error))
         return failures
 
@@ -162,18 +180,13 @@ class Reconciler:
             except (NotFound, Conflict):
                 pass  # the object was deleted meanwhile; the event is there already
             except ApiError as error:
-                log.warning("%s", error, extra={"object": resource.key})
-        for one in outcome.view.unreadable:
-            log.error("reading %s %s/%s: %s", one.kind, one.namespace, one.name, one.message)
+                log.warning("%s", error, extra=_named(f"{resource.kind} {resource.key}"))
 
     def _measure(self, view: FleetView, decision: Decision, wanted: Desired) -> None:
-        if decision.solve_seconds is not None:
-            metrics.SOLVE_SECONDS.observe(decision.solve_seconds)
         if decision.new and decision.trigger:
             metrics.REPLANS.labels(decision.trigger.reason).inc()
-        if decision.active:
-            metrics.PLAN_COST.set(decision.active.spec.cost_per_hour)
-            metrics.PLAN_BOUND.set(decision.active.spec.lower_bound)
+        metrics.PLAN_COST.set(decision.active.spec.cost_per_hour if decision.active else 0.0)
+        metrics.PLAN_BOUND.set(decision.active.spec.lower_bound if decision.active else 0.0)
         ready = {(one.namespace, one.name): one.ready for one in view.deployments}
         counts: dict[tuple[str, str], tuple[int, int]] = {}
         for group in wanted.groups:
@@ -182,6 +195,12 @@ class Reconciler:
             up = ready.get((group.model.metadata.namespace or "", group.name), 0)
             counts[key] = (had[0] + group.allocation.replicas, had[1] + up)
         metrics.set_replicas((model, pool, *count) for (model, pool), count in counts.items())
+
+
+def _named(key: str) -> dict[str, str]:
+    """Fields of a log line about the object `Model default/chat`."""
+    kind, _, name = key.partition(" ")
+    return {"model": name} if kind == "Model" else {"object": key}
 
 
 def _with_kind(raw: Json, kind: str) -> Json:

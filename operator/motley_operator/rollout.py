@@ -9,8 +9,9 @@ from datetime import timedelta
 from math import ceil
 
 from motley_operator.api import Plan
-from motley_operator.fleet import DeploymentView, FleetView
+from motley_operator.fleet import DeploymentView, FleetView, PodView
 from motley_operator.manifests import Group
+from motley_operator.repacking import stepping_aside
 
 PATIENCE = timedelta(seconds=10)
 """A pod that the scheduler could not place for this long finds no room."""
@@ -32,6 +33,7 @@ def next_step(groups: Sequence[Group], view: FleetView, plan: Plan, held: Iterab
     """One step for all Models. Deployments of `held` Models (`namespace/name`) are left alone."""
     held = set(held)
     crowded = crowded_pools(view, plan)
+    aside = stepping_aside(groups, view, {pool: pods for pool, pods in waiting_pods(view).items() if pool in crowded})
     wanted: dict[str, list[Group]] = {}
     present: dict[str, list[DeploymentView]] = {}
     for group in groups:
@@ -44,7 +46,7 @@ def next_step(groups: Sequence[Group], view: FleetView, plan: Plan, held: Iterab
         if key not in held
     ]
     return Step(
-        replicas={name: count for step in steps for name, count in step.replicas.items()},
+        replicas={name: min(count, aside.get(name, count)) for step in steps for name, count in step.replicas.items()},
         shrinking=tuple(one for step in steps for one in step.shrinking),
         gone=tuple(one for step in steps for one in step.gone),
     )
@@ -53,13 +55,17 @@ def next_step(groups: Sequence[Group], view: FleetView, plan: Plan, held: Iterab
 def crowded_pools(view: FleetView, plan: Plan) -> frozenset[str]:
     """Pools whose planned nodes are there and on which pods wait all the same."""
     planned = {one.pool: one.nodes for one in plan.spec.nodes}
-    waiting = {
-        pod.pool
-        for pod in view.pods
-        if pod.unschedulable_since is not None and view.now - pod.unschedulable_since >= PATIENCE
-    }
     ready = {pool.metadata.name: sum(node.ready for node in view.nodes_of(pool)) for pool in view.pools}
-    return frozenset(name for name in waiting if ready.get(name, 0) >= planned.get(name, 0))
+    return frozenset(name for name in waiting_pods(view) if ready.get(name, 0) >= planned.get(name, 0))
+
+
+def waiting_pods(view: FleetView) -> dict[str, list[PodView]]:
+    """By pool, those that find no room."""
+    found: dict[str, list[PodView]] = {}
+    for pod in view.pods:
+        if pod.unschedulable_since is not None and view.now - pod.unschedulable_since >= PATIENCE:
+            found.setdefault(pod.pool, []).append(pod)
+    return found
 
 
 def _of_model(wanted: Sequence[Group], present: Sequence[DeploymentView], crowded: frozenset[str]) -> Step:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -19,8 +20,8 @@ class Settings(BaseModel):
 
     namespace: str = "motley-system"
     """Where the operator and the router run, and where the Lease lies."""
-    identity: str = "motley-operator"
-    """Holder of the Lease: the pod's name."""
+    identity: str = Field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
+    """Holder of the Lease: the pod's name in a cluster, the process elsewhere."""
     engine_image: str = "motley-worker"
     engine_image_pull_policy: str = "IfNotPresent"
     engine_python: str = "python3"
@@ -43,7 +44,7 @@ class Settings(BaseModel):
     resync_seconds: float = Field(default=30.0, gt=0)
     """Longest time between two passes."""
     lease_seconds: float = Field(default=12.0, gt=1)
-    """A leader silent for this long is replaced; renewed every third of it."""
+    """A leader silent for this long is replaced; renewed every sixth of it."""
     metrics_port: int = 8080
     log_level: str = "INFO"
 

@@ -17,7 +17,7 @@ from motley_operator.api.plan import PlannedModel, PlanStatus
 from motley_operator.fleet import FleetView, PodView
 from motley_operator.formulation import Formulation
 from motley_operator.manifests import Group
-from motley_operator.planning import Decision, single_type
+from motley_operator.planning import Decision, sequence, single_type
 from motley_operator.reasons import Finding
 
 MESSAGE = 1024
@@ -206,7 +206,9 @@ def _slo(model: Model, outcome: Outcome) -> tuple[bool | None, Finding]:
     traffic, target = outcome.view.traffic.get(model.key), float(model.spec.slo.attainment)
     if traffic is None or not traffic.requests:
         return None, Finding(reasons.NO_TRAFFIC, "no requests in the last minutes; status.predicted is the plan's word")
-    said = f"{traffic.attainment:.2%} of {traffic.requests:.0f} requests attained it, the target is {target:.2%}"
+    # rounded, for exact figures would be written anew at every pass; they are in the routers' metrics
+    said = f"{traffic.attainment:.0%} of about {float(f'{traffic.requests:.1g}'):.0f} requests attained it, the target "
+    said += f"is {target:.2%}"
     if traffic.attainment >= target:
         return True, Finding(reasons.SLO_MET, said)
     return False, Finding(reasons.SLO_MISSED, said)
@@ -215,7 +217,7 @@ def _slo(model: Model, outcome: Outcome) -> tuple[bool | None, Finding]:
 def _plan(plan: Plan, outcome: Outcome) -> PlanStatus:
     active, before, now = outcome.decision.active, plan.status.conditions, outcome.view.now
     is_active = active is not None and active.metadata.name == plan.metadata.name
-    newer = active is None or plan.metadata.name > active.metadata.name
+    newer = active is None or sequence(plan) > sequence(active)
     if is_active:
         force = Finding(reasons.ACTIVE, "in force")
     elif newer and not plan.spec.approved:

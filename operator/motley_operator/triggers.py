@@ -1,10 +1,9 @@
 """Must the fleet be planned anew? From fingerprints of what the last plan was made from and of what is there now."""
 
-import hashlib
 from collections.abc import Mapping
 
 from motley_operator.reasons import Finding
-from motley_solver.problem import Problem
+from motley_solver.problem import Problem, fingerprint
 
 FIRST_PLAN = "FirstPlan"
 INPUTS_CHANGED = "InputsChanged"
@@ -16,13 +15,9 @@ def inputs_of(problem: Problem) -> dict[str, str]:
     """A fingerprint for every model and pool of the problem, and one for what holds for all of them.
 
     What runs at the moment is left out: it breaks ties but is no reason to plan anew."""
-    models = {f"Model {model.name}": _fingerprint(model) for model in problem.models}
-    pools = {f"GPUPool {pool.name}": _fingerprint(pool) for pool in problem.pools}
-    return {"Fleet": _fingerprint((problem.budget_per_hour, problem.headroom))} | models | pools
-
-
-def _fingerprint(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:10]
+    models = {f"Model {model.name}": model.fingerprint for model in problem.models}
+    pools = {f"GPUPool {pool.name}": fingerprint(pool) for pool in problem.pools}
+    return {"Fleet": fingerprint((problem.budget_per_hour, problem.headroom))} | models | pools
 
 
 def replan(last: Mapping[str, str] | None, now: Mapping[str, str]) -> Finding | None:

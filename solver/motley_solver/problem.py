@@ -1,6 +1,7 @@
 """What the planner is asked: models with their load, pools with price and stock, and what each configuration serves.
 Frozen values, so that equal problems are equal questions; how they are solved and whence they come is unknown here."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -9,6 +10,10 @@ from motley_solver.workload import Bucket, BucketLoad
 
 Role = Literal["aggregated"]
 ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "profile"]
+
+
+def fingerprint(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:10]
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,11 @@ class ModelDemand:
     @property
     def rate(self) -> float:
         return sum(load.rate for load in self.buckets)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal demands have equal ones, in other processes too."""
+        return fingerprint(self)
 
 
 @dataclass(frozen=True)

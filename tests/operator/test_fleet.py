@@ -10,6 +10,8 @@ from fleets import model, node, pod, pool, view_of
 from motley_operator.fleet import TrafficView, fleet_view, inspection_view, selects
 from motley_operator.labels import MODEL, SOURCE
 
+MODEL_OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
+
 
 def deployment(name: str = "chat-l4-tp1", **labels: str) -> dict[str, Any]:
     return {
@@ -18,6 +20,7 @@ def deployment(name: str = "chat-l4-tp1", **labels: str) -> dict[str, Any]:
             "name": name,
             "namespace": "team",
             "labels": {f"motley.dev/{key.replace('_', '-')}": value for key, value in labels.items()},
+            "ownerReferences": [MODEL_OWNER],
         },
         "spec": {"replicas": 3},
         "status": {"readyReplicas": 2},
@@ -100,10 +103,29 @@ def test_a_deployment_with_a_strange_label_does_not_stop_the_pass(degree: str) -
     assert one.tensor_parallel == 1
 
 
-def test_a_deployment_without_labels_status_or_replicas_is_read() -> None:
-    raw = {"kind": "Deployment", "metadata": {"name": "x", "namespace": "team"}, "spec": {}}
+def test_a_deployment_without_status_or_replicas_is_read() -> None:
+    raw = deployment(model="chat")
+    raw |= {"spec": {}, "status": {}}
     (one,) = view_of(raw).deployments
-    assert (one.model, one.replicas, one.ready) == ("", 1, 0)
+    assert (one.model, one.replicas, one.ready) == ("chat", 1, 0)
+
+
+@pytest.mark.parametrize(
+    "owners",
+    [
+        None,
+        [],
+        [MODEL_OWNER | {"controller": False}],
+        [MODEL_OWNER | {"kind": "Deployment"}],
+        [MODEL_OWNER | {"apiVersion": "motley.dev.evil.org/v1"}],
+    ],
+)
+def test_a_label_alone_makes_nothing_ours(owners: object) -> None:
+    """Somebody may have copied it; it must be neither counted nor removed."""
+    raw = deployment(model="chat")
+    raw["metadata"]["ownerReferences"] = owners
+    view = view_of(raw)
+    assert (view.deployments, view.owned) == ((), {})
 
 
 def test_a_pod_that_no_node_takes_waits_since_then() -> None:
@@ -169,11 +191,11 @@ def test_an_inspection_without_pods_annotations_or_status_is_read() -> None:
     assert (said.succeeded, said.failed, said.message, said.source) == (False, False, "", "")
 
 
-def test_what_carries_our_label_is_known_by_the_model_it_is_for() -> None:
-    service = {"metadata": {"name": "s", "namespace": "team", "labels": {MODEL: "chat"}}}
-    unlabelled = {"metadata": {"name": "t", "namespace": "team"}}
-    view = fleet_view(fleets.NOW, {"services": [service, unlabelled]})
-    assert view.owned == {("Service", "team", "s"): "team/chat", ("Service", "team", "t"): "team/"}
+def test_what_is_ours_is_known_by_the_model_it_is_for() -> None:
+    metadata = {"name": "s", "namespace": "team", "labels": {MODEL: "chat"}, "ownerReferences": [MODEL_OWNER]}
+    unlabelled = {"name": "t", "namespace": "team", "ownerReferences": [MODEL_OWNER]}
+    view = fleet_view(fleets.NOW, {"services": [{"metadata": metadata}, {"metadata": unlabelled}]})
+    assert view.owned == {("Service", "team", "s"): "team/chat"}
 
 
 def test_equal_objects_make_equal_views() -> None:

@@ -7,7 +7,14 @@ import pytest
 from fleets import A100, CPU, model, pool, profile, view_of
 
 from motley_operator.api.plan import PlannedAllocation
-from motley_operator.formulation import configuration_key, formulated, gpu_of, replica_resources, solver_slo, weight_dtype
+from motley_operator.formulation import (
+    configuration_key,
+    formulated,
+    gpu_of,
+    replica_resources,
+    solver_slo,
+    weight_dtype,
+)
 from motley_operator.manifests import deployment, groups_of
 from motley_operator.settings import Settings
 from motley_solver.problem import Configuration, ModelDemand, Running
@@ -92,9 +99,7 @@ def test_pods_request_what_the_planner_reckoned_with(node: dict[str, Any], asked
     raw_pool, raw = pool("l4", {"node": node}), model("chat", {"resources": asked})
     configuration = configurations(raw_pool, raw)["l4/tp1"]
     allocation: PlannedAllocation = fleets.allocation()
-    (group,) = groups_of(
-        fleets.plan(1, allocation), fleets.models_of(raw), fleets.pools_of(raw_pool), Settings()
-    )
+    (group,) = groups_of(fleets.plan(1, allocation), fleets.models_of(raw), fleets.pools_of(raw_pool), Settings())
     requests = deployment(group, 1)["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
     assert float(requests["cpu"].removesuffix("m")) / 1000 <= configuration.cpus + 0.0005
     assert float(requests["memory"].removesuffix("Mi")) / 1024 <= configuration.memory_gib + 1e-9
@@ -122,7 +127,12 @@ def test_the_slo_is_in_seconds() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "dtype"),
-    [({}, "bfloat16"), ({"dtype": "float16"}, "float16"), ({"quantization": "fp8"}, "fp8"), ({"quantization": "awq"}, "int4")],
+    [
+        ({}, "bfloat16"),
+        ({"dtype": "float16"}, "float16"),
+        ({"quantization": "fp8"}, "fp8"),
+        ({"quantization": "awq"}, "int4"),
+    ],
 )
 def test_weights_are_stored_as_quantised(spec: dict[str, Any], dtype: str) -> None:
     assert weight_dtype(view_of(model("chat", spec)).models[0]) == dtype
@@ -198,6 +208,8 @@ def test_weights_that_do_not_fit_say_so_even_with_a_profile() -> None:
 
 # What runs
 
+OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
+
 
 def running(*deployments: tuple[str, str, str, int]) -> tuple[Running, ...]:
     raw = [
@@ -206,6 +218,7 @@ def running(*deployments: tuple[str, str, str, int]) -> tuple[Running, ...]:
             "metadata": {
                 "name": f"{name}-{number}",
                 "namespace": "team",
+                "ownerReferences": [OWNER],
                 "labels": {
                     "motley.dev/model": name,
                     "motley.dev/pool": on,
@@ -235,3 +248,14 @@ def test_what_runs_for_a_model_that_is_gone_does_not_count() -> None:
 def test_the_order_in_which_objects_are_listed_changes_nothing() -> None:
     objects = [pool("l4"), pool("a100", A100), model("a"), model("b"), profile()]
     assert formulated(view_of(*objects)).problem == formulated(view_of(*reversed(objects))).problem
+
+
+def test_what_did_not_change_is_not_worked_out_again() -> None:
+    first = demand(pool(), model(), profile())
+    assert demand(pool(), model(), profile()) is first
+    others = [
+        demand(pool("l4", {"node": {"memory": "24Gi"}}), model(), profile()),
+        demand(pool(), model("chat", {"traffic": {"rate": "9"}}), profile()),
+        demand(pool(), model(), profile("chat-l4", {"error": "0.2"})),
+    ]
+    assert all(other != first and other.fingerprint != first.fingerprint for other in others)

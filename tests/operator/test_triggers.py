@@ -78,7 +78,12 @@ def test_many_changes_are_counted() -> None:
 def test_what_runs_is_no_reason_to_plan_anew() -> None:
     raw = {
         "kind": "Deployment",
-        "metadata": {"name": "x", "namespace": "team", "labels": {"motley.dev/model": "chat", "motley.dev/pool": "l4"}},
+        "metadata": {
+            "name": "x",
+            "namespace": "team",
+            "labels": {"motley.dev/model": "chat", "motley.dev/pool": "l4"},
+            "ownerReferences": [{"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "controller": True}],
+        },
         "spec": {"replicas": 2},
     }
     assert changed(*BEFORE, raw) == ""

@@ -64,7 +64,7 @@ def _resource(kind: str, name: str, namespace: str | None, spec: Json, age: int,
 
 
 def fleet(*spec: Mapping[str, Any]) -> Json:
-    return _resource("Fleet", "default", None, merged({"headroom": "0"}, *spec), 100, {})
+    return _resource("Fleet", "default", None, merged({}, *spec), 100, {})
 
 
 def pool(name: str = "l4", *spec: Mapping[str, Any], age: int = 50, **metadata: Any) -> Json:

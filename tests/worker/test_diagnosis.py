@@ -71,6 +71,12 @@ def test_a_signal_is_named_and_silence_is_said() -> None:
     assert str(diagnosis("", -11, was_serving=True)) == "vLLM ended (signal 11): it said nothing"
 
 
+def test_what_was_said_last_is_not_blamed_for_a_kill_nor_a_progress_bar_for_anything() -> None:
+    said = "ready\nLoading safetensors checkpoint shards: 100% Completed | 1/1 [00:00<00:00, 86.67it/s] \n"
+    assert str(diagnosis(said, -9, was_serving=True)) == "vLLM ended (signal 9): killed from outside"
+    assert str(diagnosis(said, 3, was_serving=True)) == "vLLM ended (code 3): ready"
+
+
 def test_a_process_that_the_kernel_killed_for_memory_is_out_of_memory() -> None:
     found = diagnosis("RuntimeError: Engine core died", 1, was_serving=True, killed_for_memory=True)
     assert type(found) is OutOfMemory

@@ -146,8 +146,9 @@ def test_an_engine_that_generates_nothing_never_becomes_ready(start: Start) -> N
     assert launched.reason() == "EngineNotStarted: vLLM answers but generates no token: 500 no tokens today"
 
 
-def test_an_engine_that_dies_while_serving_says_why(start: Start) -> None:
-    launched = start()
+@pytest.mark.parametrize("behaviour", ["", "family"])  # children live on, and hold its output open
+def test_an_engine_that_dies_while_serving_says_why(start: Start, behaviour: str) -> None:
+    launched = start(behaviour)
     launched.wait_until_ready()
     with pytest.raises(httpx.TransportError):
         launched.client.post(f"{launched.url}/die", json={"code": 3, "words": "ValueError: alas"})

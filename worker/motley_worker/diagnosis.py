@@ -1,6 +1,7 @@
 """Why did vLLM end? From its last lines to a WorkerError whose text is the telling line. Pure."""
 
 import re
+import signal
 from collections.abc import Sequence
 
 from motley_worker.errors import BadConfig, EngineDied, EngineNotStarted, OutOfMemory, UnsupportedModel, WorkerError
@@ -35,7 +36,7 @@ _PATTERNS: tuple[tuple[type[WorkerError], re.Pattern[str]], ...] = (
 _ERROR = re.compile(r"\b\w*(Error|Exception)\b: ")
 _LONGEST = 320
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_NOISE = re.compile(r"^(\(\w+ pid=\d+\)\s*)?(DEBUG|INFO|WARNING)\b")
+_NOISE = re.compile(r"^(\(\w+ pid=\d+\)\s*)?(DEBUG|INFO|WARNING)\b|.*(it/s|s/it)\]\s*$")  # and progress bars
 _PREFIX = re.compile(r"^(\(\w+ pid=\d+\)\s*)?((ERROR|INFO|WARNING) [\d-]+ [\d:.]+ )?(\[[\w./]+:\d+\]\s*)*")
 
 
@@ -50,7 +51,7 @@ def diagnosis(output: str, returncode: int, was_serving: bool, killed_for_memory
         if line is not None:
             return kind(f"vLLM ended ({ended}): {_with_detail(lines, line)}")
     kind = EngineDied if was_serving else EngineNotStarted
-    return kind(f"vLLM ended ({ended}): {_last_words(lines)}")
+    return kind(f"vLLM ended ({ended}): {_last_words(lines, returncode)}")
 
 
 def _with_detail(lines: Sequence[str], line: str) -> str:
@@ -59,9 +60,10 @@ def _with_detail(lines: Sequence[str], line: str) -> str:
     return " ".join(lines[start : start + 3])[:_LONGEST] if "validation error" in line else line[:_LONGEST]
 
 
-def _last_words(lines: Sequence[str]) -> str:
+def _last_words(lines: Sequence[str], returncode: int) -> str:
     """The first error tells more than the last: later ones say that earlier ones happened."""
     spoken = [line for line in lines if line]
-    return next((line for line in spoken if _ERROR.search(line)), spoken[-1] if spoken else "it said nothing")[
-        :_LONGEST
-    ]
+    error = next((line for line in spoken if _ERROR.search(line)), None)
+    if error is None and returncode == -signal.SIGKILL:
+        return "killed from outside"
+    return (error or (spoken[-1] if spoken else "it said nothing"))[:_LONGEST]

@@ -18,6 +18,7 @@ from motley_worker.errors import WorkerError
 log = logging.getLogger("motley.engine")
 
 _TAIL_BYTES = 256 << 10
+_LOOK = 0.1
 _BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting")
 _CGROUP_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
@@ -42,7 +43,7 @@ class Engine:
             start_new_session=True,
         )
         self._listener = asyncio.create_task(self._listen())
-        self.ended = asyncio.create_task(self._process.wait())
+        self.ended = asyncio.create_task(self._end())
         log.info("started vLLM, pid %d", self._process.pid)
         return self
 
@@ -51,6 +52,13 @@ class Engine:
         await self.ended
         await self._finish_listening()
         await self._client.aclose()
+
+    async def _end(self) -> int:
+        """The exit code. Not `Process.wait()`: that one goes on until all children of vLLM have let go of its output
+        (python/cpython#119710)."""
+        while (code := self._process.returncode) is None:
+            await asyncio.sleep(_LOOK)
+        return code
 
     async def _listen(self) -> None:
         """vLLM's output goes on to ours; the end of it is kept for the diagnosis."""
@@ -63,8 +71,7 @@ class Engine:
 
     async def _finish_listening(self) -> None:
         """A grandchild that left the group may hold the pipe open for ever."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._listener, 2)
+        await asyncio.wait({self._listener}, timeout=2)
 
     async def failure(self, was_serving: bool) -> WorkerError:
         """Why it ended. Only to be asked when it has."""

@@ -19,9 +19,7 @@ from motley_operator.api.base import (
 )
 from motley_operator.api.quantities import Cpu, Decimal, Memory
 
-LabelValue = Annotated[
-    str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)
-]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63)]
 
 
 class GpuSheet(ApiModel):

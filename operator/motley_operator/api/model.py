@@ -12,6 +12,7 @@ from motley_operator.api.base import (
     Condition,
     Crd,
     Resource,
+    condition_reason,
     condition_status,
     rules,
 )
@@ -105,7 +106,7 @@ class Traffic(ApiModel):
     """Requests per second, all sizes together."""
     sizes: tuple[Size, ...] = Field(
         min_length=1,
-        max_length=256,
+        max_length=64,
         json_schema_extra=rules(
             ("self.exists(s, double(s.weight) > 0.0)", "at least one size needs a weight above zero"),
             (
@@ -217,6 +218,7 @@ class Model(Resource):
         short_names=("mdl",),
         columns=(
             Column("Ready", condition_status("Ready")),
+            Column("Reason", condition_reason("Ready")),
             Column("Replicas", ".status.readyReplicas", "integer"),
             Column("Desired", ".status.replicas", "integer"),
             Column("On", ".status.placement"),

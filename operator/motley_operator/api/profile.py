@@ -42,8 +42,6 @@ class ProfileSpec(ApiModel):
     dtype: Literal["bfloat16", "float16", "float32", "fp8", "int4"] = "bfloat16"
     """Of the weights."""
     kv_dtype: Literal["auto", "fp8"] = "auto"
-    engine_version: str = Field(default="", max_length=64)
-    attention_backend: str = Field(default="", max_length=64)
     source: Literal["Measured", "Imported"] = "Imported"
     date: str = Field(default="", pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")
     error: Decimal = "0"

@@ -11,7 +11,6 @@ class RouteSlo(ApiModel):
     ttft_seconds: float
     ttft_seconds_per_thousand_input_tokens: float = 0.0
     tpot_seconds: float
-    attainment: float
 
 
 class Backend(ApiModel):

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -175,7 +175,3 @@ def _packing(pool: GPUPool) -> Manifest:
     return {
         "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": near}]}
     }
-
-
-def of_model(groups: Iterable[Group], key: str) -> tuple[Group, ...]:
-    return tuple(group for group in groups if group.model.key == key)
