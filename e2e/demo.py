@@ -87,23 +87,16 @@ def _on_embedded() -> None:
 
 
 def _without_root(cluster: Cluster) -> None:
-    """Everything but real pods: the operator runs as a process of this machine for as long as the demo takes."""
+    """Everything but real pods: the operator runs as a process of this machine, and ends with the cluster."""
     heading("2. Motley's operator, as a process on this machine (containers need root)")
     cluster.kubectl("apply", "--server-side", "-f", str(stack.CHECKOUT / "crds"))
     cluster.kubectl("apply", "--server-side", "-f", "-", input=json.dumps(_namespace()))
-    log = cluster.kubeconfig.with_name("operator.log")
-    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "MOTLEY_METRICS_PORT": "0"}
-    with log.open("w") as file:
-        operator = subprocess.Popen([sys.executable, "-m", "motley_operator"], env=environment, stderr=file)
-    try:
-        heading("3. Pools with prices, models with traffic and targets: examples/quickstart")
-        _apply(cluster)
-        with step("chat is planned onto the fake GPU nodes"):
-            stack.await_model(cluster, "chat")
-        _show(cluster)
-    finally:
-        operator.terminate()
-        operator.wait()
+    cluster.spawn("motley-operator", [sys.executable, "-m", "motley_operator"], {"MOTLEY_METRICS_PORT": "0"})
+    heading("3. Pools with prices, models with traffic and targets: examples/quickstart")
+    _apply(cluster)
+    with step("chat is planned onto the fake GPU nodes"):
+        stack.await_model(cluster, "chat")
+    _show(cluster)
     say(
         "\nWithout root there are no containers, so tiny's pods stay Pending and no completion is shown: "
         "run `make demo` as root for that.\n\n"

@@ -121,6 +121,17 @@ class Cluster:
         """Ends the part with SIGKILL."""
         self._end(name, signal.SIGKILL)
 
+    def spawn(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """A process of this machine beside the parts, with this cluster's kubeconfig; anew where one runs. It ends with
+        the cluster."""
+        with build.locked(f"cluster-{self.name}"):
+            site = self.site
+            if known := site.state.processes.get(name):
+                processes.end(known)
+            everything = {**self._environment, **environment, "KUBECONFIG": str(site.kubeconfig)}
+            process = processes.spawn(command, site.log(name), everything, fingerprint="")
+            state.save(self.site.state.with_process(name, process))
+
     # Talking to it
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:

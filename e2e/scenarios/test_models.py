@@ -36,6 +36,11 @@ def active(api: Api) -> Json | None:
     return next((plan for plan in plans(api) if stack.condition(plan, "Active").get("status") == "True"), None)
 
 
+def active_name(api: Api) -> str:
+    plan = active(api)
+    return str(plan["metadata"]["name"]) if plan else ""
+
+
 def await_plan(cluster: Cluster, api: Api, namespace: str, *words: str) -> Json:
     """A newest Plan whose reason has these words."""
 
@@ -185,15 +190,15 @@ def test_where_approval_is_manual_a_plan_waits_for_it_and_goes_with_it(
 
     wait_for(waits, f"Plan {second} to wait for approval", 30, state)
     assert replicas(api, namespace, "chat") == 1
-    assert (active(api) or {})["metadata"]["name"] == first
+    assert active_name(api) == first
 
     motley.kubectl("patch", "plan", second, "--type=merge", "-p", '{"spec":{"approved":true}}')
     wait_for(lambda: replicas(api, namespace, "chat") == 2, "the approved Plan to be applied", 60, state)
-    wait_for(lambda: (active(api) or {})["metadata"]["name"] == second, f"Plan {second} to be active", 30, state)
+    wait_for(lambda: active_name(api) == second, f"Plan {second} to be active", 30, state)
 
     motley.kubectl("patch", "plan", second, "--type=merge", "-p", '{"spec":{"approved":false}}')
     wait_for(lambda: replicas(api, namespace, "chat") == 1, "the Plan before to be in force again", 60, state)
-    wait_for(lambda: (active(api) or {})["metadata"]["name"] == first, f"Plan {first} to be active", 30, state)
+    wait_for(lambda: active_name(api) == first, f"Plan {first} to be active", 30, state)
 
 
 def test_what_the_budget_does_not_pay_for_is_left_out_the_least_important_first(
@@ -256,7 +261,7 @@ def test_kubectl_get_shows_what_runs_where_and_at_what_cost(
     model = row("model", "chat", "-n", namespace)
     assert (model["READY"], model["REPLICAS"], model["ON"], model["COST/H"]) == ("True", "2", "2×A100-80GB", "5.00")
     assert model["SLO-MET"] == "Unknown" and "Estimated" in model["PREDICTED"]
-    plan = row("plan", (active(api) or {})["metadata"]["name"])
+    plan = row("plan", active_name(api))
     assert plan["ACTIVE"] == "True" and float(plan["COST/H"]) >= 5
     assert "A100-80GB" in plan["SINGLE-TYPE/H"]
     with pytest.raises(ClusterError, match="not found"):

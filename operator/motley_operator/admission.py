@@ -154,8 +154,18 @@ def _is_image_of(image: str, prefix: str) -> bool:
     return image.startswith(prefix) and (not rest or prefix.endswith("/") or rest[0] == "/" or tag)
 
 
+_ENGINE_VARIABLES = ("VLLM_", "PYTHON", "LD_")
+"""Variables that change the engine as arguments do."""
+
+
 def _argument_not_allowed(model: Model, view: FleetView) -> Finding | None:
     allowed = view.fleet.spec.allowed_arguments
+    for variable in model.spec.engine.env:
+        if allowed is not None and variable.name.startswith(_ENGINE_VARIABLES) and variable.name not in allowed:
+            return Finding(
+                reasons.ARGUMENT_NOT_ALLOWED,
+                f"spec.engine.env: {variable.name} is not under spec.allowedArguments of Fleet default",
+            )
     for argument in model.spec.engine.args:
         flag = argument.split("=", 1)[0]
         if allowed is not None and flag.startswith("-") and flag not in allowed:

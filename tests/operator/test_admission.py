@@ -382,3 +382,10 @@ def test_what_is_refused_otherwise_is_not_inspected() -> None:
 def test_findings_are_filed_under_kind_and_key() -> None:
     view = view_of(pool("l4"), model("chat"))
     assert (key_of(view.pools[0]), key_of(view.models[0])) == ("GPUPool l4", "Model team/chat")
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("VLLM_LOGGING_LEVEL", True), ("VLLM_X", False), ("LD_PRELOAD", False)])
+def test_variables_that_change_the_engine_are_allowed_by_name_like_arguments(name: str, allowed: bool) -> None:
+    spec = {"engine": {"env": [{"name": "HF_TOKEN", "value": "x"}, {"name": name, "value": "1"}]}}
+    found = about_models(a_fleet(allowedArguments=["VLLM_LOGGING_LEVEL"]), pool(), model("chat", spec))
+    assert [finding.reason for finding in found.values()] == ([] if allowed else [reasons.ARGUMENT_NOT_ALLOWED])

@@ -27,7 +27,8 @@ class FleetSpec(ApiModel):
     allowed_images: tuple[str, ...] | None = Field(default=None, max_length=64)
     """Engine images that Models may name, as prefixes (`registry.example.com/vllm`). Absent: any."""
     allowed_arguments: tuple[str, ...] | None = Field(default=None, max_length=64)
-    """Engine arguments that Models may set, by flag (`--enable-prefix-caching`). Absent: any."""
+    """Engine arguments that Models may set, by flag (`--enable-prefix-caching`), and environment variables that change
+    the engine (VLLM_…, PYTHON…, LD_…), by name. Absent: any."""
     allowed_host_paths: tuple[str, ...] = Field(default=(), max_length=64)
     """Folders of the nodes that `file://` sources and weight caches may lie in. Empty: none."""
 
