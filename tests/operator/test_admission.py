@@ -387,5 +387,5 @@ def test_findings_are_filed_under_kind_and_key() -> None:
 @pytest.mark.parametrize(("name", "allowed"), [("VLLM_LOGGING_LEVEL", True), ("VLLM_X", False), ("LD_PRELOAD", False)])
 def test_variables_that_change_the_engine_are_allowed_by_name_like_arguments(name: str, allowed: bool) -> None:
     spec = {"engine": {"env": [{"name": "HF_TOKEN", "value": "x"}, {"name": name, "value": "1"}]}}
-    found = about_models(a_fleet(allowedArguments=["VLLM_LOGGING_LEVEL"]), pool(), model("chat", spec))
-    assert [finding.reason for finding in found.values()] == ([] if allowed else [reasons.ARGUMENT_NOT_ALLOWED])
+    found = about_models(a_fleet({"allowedArguments": ["VLLM_LOGGING_LEVEL"]}), pool(), model("chat", spec))
+    assert found == ({} if allowed else {"Model team/chat": reasons.ARGUMENT_NOT_ALLOWED})
