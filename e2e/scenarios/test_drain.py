@@ -187,23 +187,23 @@ def test_no_request_fails_when_a_replica_is_deleted(pair: Pair, randomness: rand
 
 def test_a_changed_model_is_up_before_the_old_one_goes(pair: Pair) -> None:
     pair.await_ready()
-    (old,) = (pod["metadata"]["name"] for pod in pair.pods)
+    old = {pod["metadata"]["name"] for pod in pair.pods}
 
     def new_ready() -> bool:
-        others = (pod for pod in pair.pods if pod["metadata"]["name"] != old)
+        others = (pod for pod in pair.pods if pod["metadata"]["name"] not in old)
         return any(stack.condition(pod, "Ready").get("status") == "True" for pod in others)
 
     def replaced() -> bool:
-        """Fails where the old one is on its way out and the new one not yet in."""
-        leaving = pair.pod(old)
-        if leaving is None or "deletionTimestamp" in leaving["metadata"]:
+        """Fails where an old one is on its way out and the new one not yet in."""
+        staying = old & {pod["metadata"]["name"] for pod in pair.pods}
+        if staying != old:
             assert new_ready(), pair.state()
-        return leaving is None
+        return not old & {pod["metadata"]["name"] for pod in pair.pods_and_leaving}
 
     with pair.load(clients=2) as clients:
         clients.await_more(4)
-        pair.patch({"contextLength": 384})
-        pair.wait(replaced, f"pod {old} to be replaced", 420)
+        pair.patch({"contextLength": 384, "scaling": {"minReplicas": 1}})
+        pair.wait(replaced, f"{', '.join(old)} to be replaced", 420)
         clients.await_more(8)
     assert clients.failures == []
     (new,) = pair.pods

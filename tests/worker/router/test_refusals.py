@@ -77,6 +77,21 @@ async def test_a_body_above_the_limit_is_413(size: int) -> None:
         assert "1024 bytes" in error_of(response)["message"]
 
 
+async def test_bodies_that_are_too_large_together_are_503_and_give_their_room_back() -> None:
+    async with running_router(max_held_bytes=100) as router:
+        slow, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(router.url).port)
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n" + b"x" * 80)
+        await writer.drain()
+        while (refused := await router.http.post("/v1/completions", content=b"x" * 30)).status_code == 400:
+            await asyncio.sleep(0.01)  # until the slow one has arrived
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "5"
+        writer.close()
+        while (await router.http.post("/v1/completions", content=b"x" * 30)).status_code == 503:
+            await asyncio.sleep(0.01)  # until the slow one is gone
+        assert slow is not None
+
+
 async def test_a_body_that_does_not_arrive_is_408(router: RunningRouter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "BODY_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(router.url).port)

@@ -8,7 +8,8 @@ here, in `_answer`; admission and prefix affinity belong before `_choose`.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
@@ -27,6 +28,7 @@ from motley_worker.router.usage import ERROR_EVENT, Reader, StreamReader, WholeR
 from motley_worker.router.view import View
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+MAX_HELD_BYTES = 256 * 1024 * 1024
 HUGE_BYTES = 1024 * 1024
 BODY_SECONDS = 60.0
 MAX_ENGINES = 3
@@ -69,6 +71,7 @@ class Proxy:
         random: Random | None = None,
         clock: Callable[[], float] = time.monotonic,
         max_body_bytes: int = MAX_BODY_BYTES,
+        max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         self.endpoints = Endpoints(upstream := Upstream(), lambda: view.endpoints)
         self._upstream = upstream
@@ -77,6 +80,7 @@ class Proxy:
         self._random = random or Random()
         self._clock = clock
         self._max_body_bytes = max_body_bytes
+        self._bodies = Bodies(max_held_bytes)
         self._estimates: dict[str, Estimates] = {}
 
     async def aclose(self) -> None:
@@ -84,15 +88,16 @@ class Proxy:
         await self._upstream.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            exchange = await self._exchange_of(scope, await body_of(scope, receive, self._max_body_bytes))
-        except ClientLeft:
-            return
-        except Refusal as refusal:
-            self._metrics.requests.labels("", str(refusal.status)).inc()
-            await refusal.response()(scope, receive, send)
-            return
-        await self._serve_until_client_leaves(exchange, scope, receive, send)
+        with self._bodies.held() as hold:
+            try:
+                exchange = await self._exchange_of(scope, await body_of(scope, receive, self._max_body_bytes, hold))
+            except ClientLeft:
+                return
+            except Refusal as refusal:
+                self._metrics.requests.labels("", str(refusal.status)).inc()
+                await refusal.response()(scope, receive, send)
+                return
+            await self._serve_until_client_leaves(exchange, scope, receive, send)
 
     async def _exchange_of(self, scope: Scope, body: bytes) -> Exchange:
         try:
@@ -250,7 +255,31 @@ class Proxy:
             self._estimates[model].learn(exchange.ask, *reader.usage)
 
 
-async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
+class Bodies:
+    """The bodies of all requests under way: many slow large uploads must not take the memory that streams live on."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes = most, 0
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """What the block reports is counted until it ends; a Refusal where it would be too much."""
+        mine = 0
+
+        def hold(size: int) -> None:
+            nonlocal mine
+            if self._bytes + size > self._most:
+                raise Refusal(503, "The router holds too many large requests now; try again later.")
+            mine += size
+            self._bytes += size
+
+        try:
+            yield hold
+        finally:
+            self._bytes -= mine
+
+
+async def body_of(scope: Scope, receive: Receive, limit: int, hold: Callable[[int], None]) -> bytes:
     """The whole body. One that is somewhat too long is read to its end, so that the client gets to read our answer."""
     body = bytearray()
     seen = 0
@@ -263,6 +292,7 @@ async def body_of(scope: Scope, receive: Receive, limit: int) -> bytes:
                 chunk = message.get("body", b"")
                 seen += len(chunk)
                 if seen <= limit:
+                    hold(len(chunk))
                     body += chunk
                 if not message.get("more_body", False) or seen > 4 * limit:
                     break
