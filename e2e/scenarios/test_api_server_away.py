@@ -22,7 +22,7 @@ def test_the_operator_goes_on_by_itself_after_the_api_server_was_away(
     pods, restarts = operators.ready(api), operators.restarts(api)
     before = api.list("Deployment", namespace)
 
-    motley.stop("kube-apiserver")
+    motley.kill("kube-apiserver")
     try:
         until = time.monotonic() + (SOAK_SECONDS if soak else SAMPLE_SECONDS)
         while time.monotonic() < until:

@@ -26,9 +26,12 @@ from motley_operator.triggers import inputs_of, replan
 from motley_solver import check
 from motley_solver.plan import Infeasible, Outcome, Unsolved
 from motley_solver.plan import Plan as Solved
+from motley_solver.plan import Unserved as SolvedUnserved
 from motley_solver.problem import Problem
 
 KEPT_PLANS = 20
+UNSERVED_ROWS = 500
+"""More are folded by Model: an object has a largest size (etcd's 1.5 MiB)."""
 _NAME = re.compile(r"^plan-([0-9]{6,})-[0-9a-f]+$")
 
 Solve = Callable[[Problem], Outcome]
@@ -126,16 +129,7 @@ def plan_of(problem: Problem, solved: Solved, reason: str, inputs: dict[str, str
         ),
         "models": _models(solved, errors),
         "assignment": _assignments(problem, solved),
-        "unserved": tuple(
-            Unserved(
-                model=one.model,
-                input_tokens=one.bucket.input_tokens,
-                output_tokens=one.bucket.output_tokens,
-                rate=one.rate,
-                reason=one.reason,
-            )
-            for one in solved.unserved
-        ),
+        "unserved": _unserved(solved),
     }
     plain = {name: [item.to_json() for item in items] for name, items in decided.items()}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
@@ -154,6 +148,35 @@ def plan_of(problem: Problem, solved: Solved, reason: str, inputs: dict[str, str
         **decided,  # type: ignore[arg-type]
     )
     return Plan(metadata=Metadata(name=f"plan-{sequence:06d}-{digest}"), spec=spec)
+
+
+def _unserved(solved: Solved) -> tuple[Unserved, ...]:
+    """One row a size, the largest rates first; where that would make the object too large, the rest by Model."""
+    rows = sorted(solved.unserved, key=lambda one: (-one.rate, one.model, one.bucket))
+    rest: dict[str, list[SolvedUnserved]] = {}
+    for one in rows[UNSERVED_ROWS:]:
+        rest.setdefault(one.model, []).append(one)
+    named = tuple(
+        Unserved(
+            model=one.model,
+            input_tokens=one.bucket.input_tokens,
+            output_tokens=one.bucket.output_tokens,
+            rate=one.rate,
+            reason=one.reason,
+        )
+        for one in rows[:UNSERVED_ROWS]
+    )
+    folded = (
+        Unserved(
+            model=model,
+            input_tokens=max(one.bucket.input_tokens for one in ones),
+            output_tokens=max(one.bucket.output_tokens for one in ones),
+            rate=sum(one.rate for one in ones),
+            reason=f"{len(ones)} sizes up to this one; the first of them: {ones[0].reason}",
+        )
+        for model, ones in sorted(rest.items())
+    )
+    return (*named, *folded)
 
 
 def _models(solved: Solved, errors: Mapping[tuple[str, str], float]) -> tuple[PlannedModel, ...]:

@@ -4,7 +4,7 @@ The scheduler places pods one by one and never moves one. So small replicas step
 room is left, as soon as no larger one waits."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from motley_operator.api import GPUPool
@@ -62,7 +62,7 @@ def _aside(
         choices = [
             (sum(all_degrees[one] for one in going), name, going)
             for name, held in nodes.items()
-            if (going := _for_one(degree, held, all_degrees, pool.spec.node.gpus)) is not None
+            if (going := _for_one(degree, held, all_degrees, degrees, pool.spec.node.gpus)) is not None
         ]
         if not choices:
             continue
@@ -73,11 +73,15 @@ def _aside(
     return Counter()
 
 
-def _for_one(degree: int, held: Iterable[str], degrees: Mapping[str, int], gpus: int) -> list[str] | None:
-    """Smaller replicas of a node that must go for one of this degree, or None where that is not enough."""
+def _for_one(
+    degree: int, held: Iterable[str], degrees: Mapping[str, int], movable: Container[str], gpus: int
+) -> list[str] | None:
+    """Smaller replicas of a node that must go for one of this degree, or None where that is not enough. Those of
+    leaving groups are not `movable`: when they go is the roll-out's affair."""
     held = list(held)
+    smaller = [one for one in held if one in movable and degrees[one] < degree]
     free, going = gpus - sum(degrees[one] for one in held), []
-    for one in sorted((one for one in held if degrees[one] < degree), key=lambda one: -degrees[one]):
+    for one in sorted(smaller, key=lambda one: -degrees[one]):
         if free >= degree:
             break
         free += degrees[one]
