@@ -27,7 +27,7 @@ class Api:
 
     def __init__(self, kubeconfig: Path) -> None:
         settings = client.Configuration()
-        config.load_kube_config(str(kubeconfig), client_configuration=settings)
+        config.load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
         settings.retries = urllib3.Retry(connect=3, read=0, redirect=0, backoff_factor=0.2)
         self._client = client.ApiClient(settings)
 
@@ -41,7 +41,7 @@ class Api:
             method, path, query_params=[*query.items()], header_params=headers, body=body, auth_settings=["BearerToken"]
         )
         answer = self._client.call_api(*request, _request_timeout=(5, 60))
-        return answer.status, json.loads(answer.read() or b"{}")
+        return answer.status, json.loads(answer.read() or b"{}")  # type: ignore[no-untyped-call]
 
     def list(self, kind: str, namespace: str | None = None, selector: str = "") -> list[Json]:
         status, body = self.call("GET", kind, namespace, labelSelector=selector)

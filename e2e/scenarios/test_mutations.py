@@ -128,10 +128,9 @@ def named(one: Json, name: str, namespace: str) -> Json:
         one["spec"]["nodeSelector"]["mutation"] = name
     if one["kind"] == "Model":
         one["metadata"]["namespace"] = namespace
-        one["spec"].setdefault("placement", {"pools": [name]})
-        placement = one["spec"]["placement"]
-        if isinstance(placement, dict) and placement.get("pools") in (None, []):
-            placement["pools"] = [name]
+        placement = one["spec"].setdefault("placement", {})
+        if isinstance(placement, dict) and placement.get("pools") in (None, [], ["l4"]):
+            placement["pools"] = ["mutants"]
     return one
 
 
@@ -158,8 +157,9 @@ def silent(api: Api, accepted: list[Json]) -> list[str]:
 
 @pytest.mark.usefixtures("bystander")
 def test_every_mutated_object_is_refused_or_says_what_is_the_matter(
-    motley: Cluster, api: Api, namespace: str, randomness: random.Random, soak: bool
+    motley: Cluster, api: Api, make_pool: Any, namespace: str, randomness: random.Random, soak: bool
 ) -> None:
+    make_pool("mutants")
     refused = 0
     count = SOAK if soak else SAMPLE
     everything = list(mutants(randomness, count, namespace))

@@ -1,6 +1,8 @@
 """The operator killed in the middle of an apply, at random points: in the end all is as if nothing had happened."""
 
 import random
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -93,6 +95,14 @@ def difference(found: dict[str, Json], wanted: dict[str, Json]) -> str:
     )
 
 
+def undisturbed(api: Api, namespace: str, models: list[Json], wanted: dict[str, Json]) -> bool:
+    return normalised(api, namespace) == wanted and settled(api, namespace, models)
+
+
+def told(api: Api, namespace: str, wanted: dict[str, Json], state: Callable[[], str]) -> str:
+    return f"{difference(normalised(api, namespace), wanted)}\n{state()}"
+
+
 def test_an_operator_killed_while_it_applies_ends_in_the_state_of_one_that_was_not(
     motley: Cluster, api: Api, make_pool: Any, namespace: str, randomness: random.Random, soak: bool
 ) -> None:
@@ -106,7 +116,7 @@ def test_an_operator_killed_while_it_applies_ends_in_the_state_of_one_that_was_n
     expected = []
     for models in rounds:
         put(motley, api, namespace, models)
-        wait_for(lambda models=models: settled(api, namespace, models), "the undisturbed state", 120, state)
+        wait_for(partial(settled, api, namespace, models), "the undisturbed state", 120, state)
         expected.append(normalised(api, namespace))
     put(motley, api, namespace, [])
     wait_for(lambda: not normalised(api, namespace), "everything to go", 60, state)
@@ -120,11 +130,9 @@ def test_an_operator_killed_while_it_applies_ends_in_the_state_of_one_that_was_n
         inside.kill(pod, "motley_operator")
         print(f"round {number}: killed after {seen} changes of a {kind}")
         wait_for(
-            lambda wanted=wanted, models=models: (
-                normalised(api, namespace) == wanted and settled(api, namespace, models)
-            ),
+            partial(undisturbed, api, namespace, models, wanted),
             f"the undisturbed state in round {number}",
             120,
-            lambda wanted=wanted: f"{difference(normalised(api, namespace), wanted)}\n{state()}",
+            partial(told, api, namespace, wanted, state),
         )
         api.delete("Pod", pod["metadata"]["name"], stack.NAMESPACE)

@@ -21,7 +21,7 @@ GREEDY = {"model": "tiny", "prompt": "The captain looks at the map", "temperatur
 @pytest.fixture
 def client(tiny: str) -> Iterator[openai.OpenAI]:
     with (
-        httpx.Client(timeout=120, trust_env=False) as http,
+        openai.DefaultHttpxClient(timeout=120, trust_env=False) as http,
         openai.OpenAI(base_url=f"{tiny}/v1", api_key="none", max_retries=0, http_client=http) as found,
     ):
         yield found

@@ -51,9 +51,10 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
     if plan is None:
         return Desired(manifests=jobs, drains=drains, settled=not reading)
     groups = groups_of(plan, formulation.models, {pool.metadata.name: pool for pool in view.pools}, settings)
-    held = {f"{one.namespace}/{one.name}" for one in view.unreadable if one.kind == "Model"}
+    held = _held(view)
     step = next_step(groups, view, plan, held)
-    manifests = (*jobs, *_of_models(formulation.models.values(), groups, step, decision, settings))
+    models = [model for key, model in formulation.models.items() if key not in held]
+    manifests = (*jobs, *_of_models(models, groups, step, decision, settings))
     kept = {reference(manifest) for _, manifest in manifests} | reading
     kept |= {(kind, one.namespace, one.name) for one, _ in step.shrinking for kind in ("Deployment", "Service")}
     return Desired(
@@ -64,6 +65,13 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         drains=drains,
         settled=not (reading or step.shrinking or step.gone or _just_left_waiting(view)),
     )
+
+
+def _held(view: FleetView) -> set[str]:
+    """Models that are left as they are: what they ask for, or where some of them runs, cannot be read."""
+    pools = {one.name for one in view.unreadable if one.kind == "GPUPool"}
+    models = {f"{one.namespace}/{one.name}" for one in view.unreadable if one.kind == "Model"}
+    return models | {f"{one.namespace}/{one.model}" for one in view.deployments if one.pool in pools}
 
 
 def _just_left_waiting(view: FleetView) -> bool:

@@ -153,4 +153,6 @@ def test_a_shape_has_the_same_fields_and_defaults_in_the_api_and_in_the_planner(
     api = {name: field.default for name, field in Shape.model_fields.items()}
     assert api.keys() == planner.keys()
     required = {name for name, field in Shape.model_fields.items() if field.is_required()}
-    assert {name: api[name] for name in api.keys() - required} == {name: planner[name] for name in api.keys() - required}
+    assert {name: api[name] for name in api.keys() - required} == {
+        name: planner[name] for name in api.keys() - required
+    }

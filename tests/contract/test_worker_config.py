@@ -52,7 +52,12 @@ def test_the_worker_reads_what_the_operator_writes(source: str, quantization: st
     )
     engine, inspection = map(read_by_the_worker, containers(raw, device))
     assert (engine.model, engine.served_name, engine.source) == ("team/chat", "Org/Chat-8B", source)
-    assert (engine.revision, engine.dtype, engine.quantization, engine.kv_dtype) == ("v1", "float16", quantization, "fp8")
+    assert (engine.revision, engine.dtype, engine.quantization, engine.kv_dtype) == (
+        "v1",
+        "float16",
+        quantization,
+        "fp8",
+    )
     assert (engine.max_model_len, engine.max_num_batched_tokens, engine.max_num_seqs) == (8192, 2048, 64)
     assert (engine.device, engine.drain_seconds, engine.tensor_parallel) == (device.get("device", "gpu"), 60, 1)
     assert engine.extra_args == ("--seed=1", "-x", "$(HOME)", 'a "b" ü')
@@ -152,4 +157,3 @@ def test_the_source_has_one_pattern_on_both_sides() -> None:
             except ValueError:
                 verdicts.append(False)
         assert verdicts[0] == verdicts[1], uri
-

@@ -81,7 +81,10 @@ def test_of_two_pools_whose_selectors_overlap_the_older_stays(older: dict[str, s
 
 
 def test_selectors_that_only_a_node_shows_to_overlap_name_that_node() -> None:
-    one, other = pool("one", {"nodeSelector": {"pool": "l4"}}), pool("other", {"nodeSelector": {"pool": None, "z": "1"}})
+    one, other = (
+        pool("one", {"nodeSelector": {"pool": "l4"}}),
+        pool("other", {"nodeSelector": {"pool": None, "z": "1"}}),
+    )
     assert about_pools(one, other) == {}
     both = node("n7")
     both["metadata"]["labels"]["z"] = "1"
@@ -205,9 +208,10 @@ def test_other_sources_mount_nothing_of_the_node(uri: str) -> None:
 @given(st.lists(st.sampled_from(["..", ".", "models", "etc", "", "a"]), max_size=6).map("/".join))
 @example("models/a/../../models/../etc")
 def test_no_path_leads_out_of_the_allowed_folder(path: str) -> None:
-    import posixpath
 
-    view = view_of(a_fleet({"allowedHostPaths": ["/models"]}), pool(), model("chat", {"cache": {"hostPath": "/" + path}}))
+    view = view_of(
+        a_fleet({"allowedHostPaths": ["/models"]}), pool(), model("chat", {"cache": {"hostPath": "/" + path}})
+    )
     if not admitted_models(view)[1]:
         real = posixpath.normpath("/" + path)
         assert real == "/models" or real.startswith("/models/")
@@ -271,7 +275,9 @@ def test_without_a_list_every_image_and_argument_is_allowed() -> None:
     ],
 )
 def test_flags_are_allowed_by_their_whole_name(arguments: list[str], allowed: bool) -> None:
-    found = about_models(a_fleet({"allowedArguments": ["--seed"]}), pool(), model("chat", {"engine": {"args": arguments}}))
+    found = about_models(
+        a_fleet({"allowedArguments": ["--seed"]}), pool(), model("chat", {"engine": {"args": arguments}})
+    )
     assert found == ({} if allowed else {"Model team/chat": reasons.ARGUMENT_NOT_ALLOWED})
 
 

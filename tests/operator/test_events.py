@@ -59,7 +59,11 @@ def test_an_event_lies_beside_its_object_or_in_default(about: Resource, namespac
     metadata, involved = made["metadata"], made["involvedObject"]
     assert isinstance(metadata, dict) and isinstance(involved, dict)
     assert metadata["namespace"] == namespace and len(metadata["name"]) <= 253
-    assert (involved["kind"], involved["name"], involved["uid"]) == (about.kind, about.metadata.name, about.metadata.uid)
+    assert (involved["kind"], involved["name"], involved["uid"]) == (
+        about.kind,
+        about.metadata.name,
+        about.metadata.uid,
+    )
     assert (made["type"], made["reason"], made["message"]) == ("Normal", "Ready", "3 of 3")
 
 

@@ -299,7 +299,9 @@ def test_measured_traffic_becomes_a_condition() -> None:
 def test_an_event_tells_every_reason_once() -> None:
     kube, operator = settled()
     told = [(one["involvedObject"]["name"], one["reason"], one["message"]) for one in kube.events]
-    assert ("chat", reasons.NOT_READY) in {one[:2] for one in told} and ("chat", reasons.READY) in {one[:2] for one in told}
+    assert ("chat", reasons.NOT_READY) in {one[:2] for one in told} and ("chat", reasons.READY) in {
+        one[:2] for one in told
+    }
     assert ("bad", reasons.NO_TRAFFIC) in {one[:2] for one in told}, "told although another event stood in its way"
     assert len(told) == len(set(told))
     for _ in range(3):
@@ -374,7 +376,9 @@ def test_one_models_refused_objects_do_not_hide_anothers() -> None:
     assert reason(kube, "Model", "chat", "Ready") == reasons.READY
 
 
-@pytest.mark.parametrize("kind", ["NetworkPolicy", "PodDisruptionBudget", "Service", "Deployment", "RoutingTable", "Job"])
+@pytest.mark.parametrize(
+    "kind", ["NetworkPolicy", "PodDisruptionBudget", "Service", "Deployment", "RoutingTable", "Job"]
+)
 @pytest.mark.parametrize("error", [Refused("no"), Conflict("no"), Unreachable("no"), NotFound("no")])
 def test_a_kind_that_cannot_be_written_stops_no_other_kind(kind: str, error: ApiError) -> None:
     kube = FakeKubeApi(*START)

@@ -134,7 +134,9 @@ def test_a_failing_engine_is_named_before_a_waiting_pod() -> None:
 
 
 def test_the_pods_of_another_configuration_are_not_blamed() -> None:
-    outcome = with_pod(unschedulable("2026-03-01T11:59:00Z"), {"metadata": {"labels": {"motley.dev/configuration": "x"}}})
+    outcome = with_pod(
+        unschedulable("2026-03-01T11:59:00Z"), {"metadata": {"labels": {"motley.dev/configuration": "x"}}}
+    )
     assert said(outcome, "Ready")[1] == reasons.NOT_READY
 
 

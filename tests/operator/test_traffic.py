@@ -58,7 +58,9 @@ def test_samples_without_a_model_or_of_other_metrics_are_passed_over() -> None:
     assert merged([others + metrics()]) == {"team/chat": TrafficView(10, 0.5)}
 
 
-@pytest.mark.parametrize("text", ["\x00", "{}{}{}", "# TYPE", "# TYPE a b", "a{", 'a{b="', "a 1 2 3", "�" * 9, "a" * 99999])
+@pytest.mark.parametrize(
+    "text", ["\x00", "{}{}{}", "# TYPE", "# TYPE a b", "a{", 'a{b="', "a 1 2 3", "�" * 9, "a" * 99999]
+)
 def test_a_text_that_is_no_metrics_is_left_out(text: str) -> None:
     assert merged([text]) == {}
 

@@ -41,7 +41,10 @@ def test_equal_inputs_ask_for_nothing() -> None:
         ((*BEFORE[:1], pool("l4", {"pricePerNodeHour": "0.79"}), *BEFORE[2:]), "GPUPool l4 changed"),
         ((*BEFORE[:1], pool("l4", {"maxNodes": 5}), *BEFORE[2:]), "GPUPool l4 changed"),
         ((*BEFORE[:2], model("chat", {"traffic": {"rate": "5"}}), BEFORE[3]), "Model team/chat changed"),
-        ((*BEFORE[:2], model("chat", {"slo": {"tpot": "90ms"}}), profile("p", {"gpu": "T4"})), "Model team/chat changed"),
+        (
+            (*BEFORE[:2], model("chat", {"slo": {"tpot": "90ms"}}), profile("p", {"gpu": "T4"})),
+            "Model team/chat changed",
+        ),
         ((*BEFORE[:2], model("chat", {"priority": 5}), BEFORE[3]), "Model team/chat changed"),
         (BEFORE[:3], "Model team/chat changed"),  # without its profile it is slower or faster
         ((*BEFORE, model("talk")), "Model team/talk added"),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from motley_operator.api import Fleet, GPUPool, Metadata, Model, Plan, PlanSpec, Profile
+from motley_operator.api import GPUPool, Metadata, Model, Plan, PlanSpec
 from motley_operator.api.plan import EngineSettings, PlannedAllocation, PlannedNodes
 from motley_operator.fleet import FleetView, TrafficView, fleet_view
 from motley_operator.formulation import Formulation, formulated
@@ -197,5 +197,3 @@ def pools_of(*raw: Json) -> dict[str, GPUPool]:
 def models_of(*raw: Json) -> dict[str, Model]:
     found = [Model.model_validate(one) for one in raw]
     return {one.key: one for one in found}
-
-

@@ -41,7 +41,7 @@ class Loopback(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://{self.server_address[0]}:{self.server_address[1]}"
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
 
     def answer(self, request: Request) -> tuple[int, dict[str, str], bytes]:
         raise NotImplementedError

@@ -85,7 +85,9 @@ def test_the_status_fills_nothing_in(kind: type[Resource]) -> None:
 
 def bounded(schema: Schema) -> bool:
     bounds = {"array": "maxItems", "string": "maxLength", "object": "maxProperties"}
-    return schema["type"] not in bounds or bounds[schema["type"]] in schema or "enum" in schema or "properties" in schema
+    return (
+        schema["type"] not in bounds or bounds[schema["type"]] in schema or "enum" in schema or "properties" in schema
+    )
 
 
 def test_cel_rules_touch_only_bounded_strings_and_lists() -> None:

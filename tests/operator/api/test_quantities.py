@@ -52,7 +52,7 @@ def test_what_is_no_decimal_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("read", [seconds, gib])
 def test_an_unreadable_quantity_is_named_with_an_example(read: object) -> None:
-    with pytest.raises(ValueError, match="'much' is not a .* such as"):
+    with pytest.raises(ValueError, match=r"'much' is not a .* such as"):
         read("much")  # type: ignore[operator]
 
 

@@ -12,7 +12,15 @@ from fleets import A100, CPU, Json, allocation, model, models_of, plan, pool, po
 
 from motley_operator.api import Plan
 from motley_operator.api.plan import EngineSettings, PlannedAssignment, PlannedBucket, Share
-from motley_operator.manifests import Group, deployment, groups_of, inspection_job, model_objects, routing_table, service
+from motley_operator.manifests import (
+    Group,
+    deployment,
+    groups_of,
+    inspection_job,
+    model_objects,
+    routing_table,
+    service,
+)
 from motley_operator.settings import Settings
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -49,7 +57,10 @@ PLAN: Plan = plan(
                     input_tokens=500,
                     output_tokens=200,
                     rate=3,
-                    shares=(Share(pool="a100", tensor_parallel=1, share=0.25), Share(pool="a100", tensor_parallel=2, share=0.75)),
+                    shares=(
+                        Share(pool="a100", tensor_parallel=1, share=0.25),
+                        Share(pool="a100", tensor_parallel=2, share=0.75),
+                    ),
                 ),
                 PlannedBucket(input_tokens=4000, output_tokens=200, rate=1),  # left out by the plan
             ),

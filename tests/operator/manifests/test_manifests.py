@@ -1,4 +1,4 @@
-"""What holds for every manifest: names that the API server takes, security everywhere, nothing that a Model may bend."""
+"""What holds for every manifest: names that the API server takes, security, nothing that a Model may bend."""
 
 import json
 import re
@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from motley_operator.api.plan import PlannedAssignment, PlannedBucket, Share
 from motley_operator.labels import COMPONENT, CONFIGURATION, MODEL, POOL, TENSOR_PARALLEL
-from motley_operator.manifests import Group, deployment, groups_of, inspection_job, model_objects, routing_table, service
+from motley_operator.manifests import (
+    Group,
+    deployment,
+    groups_of,
+    inspection_job,
+    model_objects,
+    routing_table,
+    service,
+)
 from motley_operator.settings import Settings
 
 LABEL_NAME = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
@@ -195,7 +203,10 @@ def test_nothing_of_the_node_is_mounted_writably_but_an_allowed_cache() -> None:
     spec = {"source": {"uri": "file:///models/chat"}, "cache": {"hostPath": "/models/cache"}}
     pod = group_of(spec, with_settings=Settings(engine_host_paths=("/opt/engine",))).template["spec"]
     hosts = {one["name"]: one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one}
-    mounts = {one["name"]: one for one in engine(group_of(spec, with_settings=Settings(engine_host_paths=("/opt/engine",))))["volumeMounts"]}
+    mounts = {
+        one["name"]: one
+        for one in engine(group_of(spec, with_settings=Settings(engine_host_paths=("/opt/engine",))))["volumeMounts"]
+    }
     assert hosts == {"cache": "/models/cache", "host-0": "/opt/engine", "host-1": "/models/chat"}
     assert [name for name in hosts if not mounts[name].get("readOnly")] == ["cache"]
 
