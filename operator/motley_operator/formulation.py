@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from motley_operator.admission import admitted_models, admitted_pools
+from motley_operator import reasons
+from motley_operator.admission import admitted_models, admitted_pools, key_of
 from motley_operator.api import GPUPool, Model, Profile, Slo
 from motley_operator.api.quantities import cores, gib, seconds
 from motley_operator.fleet import FleetView
@@ -35,9 +36,11 @@ class Formulation:
 
 def formulated(view: FleetView) -> Formulation:
     pools, pool_findings = admitted_pools(view)
-    models, model_findings = admitted_models(view)
+    admitted, model_findings = admitted_models(view)
+    demands, impossible = _demands(_questions(admitted, pools, view.profiles))
+    models = [model for model in admitted if key_of(model) not in impossible]
     problem = Problem(
-        models=tuple(_demand(question) for question in _questions(models, pools, view.profiles)),
+        models=demands,
         pools=tuple(_pool(pool) for pool in pools),
         budget_per_hour=_number(view.fleet.spec.budget_per_hour),
         headroom=float(view.fleet.spec.headroom),
@@ -47,8 +50,22 @@ def formulated(view: FleetView) -> Formulation:
         problem,
         pools={pool.metadata.name: pool for pool in pools},
         models={model.key: model for model in models},
-        findings=pool_findings | model_findings,
+        findings=pool_findings | model_findings | impossible,
     )
+
+
+def _demands(questions: Iterable["_Question"]) -> tuple[tuple[ModelDemand, ...], dict[str, Finding]]:
+    """Numbers that the schema takes one by one may make no sense together (more dense layers than layers); one such
+    Model must not keep the others from being planned."""
+    found: list[ModelDemand] = []
+    findings: dict[str, Finding] = {}
+    for question in questions:
+        try:
+            found.append(_demand(question))
+        except (ValueError, ArithmeticError, LookupError) as error:
+            message = f"the numbers of spec.shape, spec.traffic or of a Profile of this shape cannot be right: {error}"
+            findings[key_of(question.model)] = Finding(reasons.IMPOSSIBLE_NUMBERS, message)
+    return tuple(found), findings
 
 
 def _number(decimal: str | None) -> float | None:

@@ -13,6 +13,7 @@ INSPECTION_FAILED = "InspectionFailed"
 HOST_PATH_NOT_ALLOWED = "HostPathNotAllowed"
 IMAGE_NOT_ALLOWED = "ImageNotAllowed"
 ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
+IMPOSSIBLE_NUMBERS = "ImpossibleNumbers"  # of a Model or its Profile: taken together they cannot be right
 NO_POOL = "NoPool"  # no pool is left that the Model may use
 
 PLANNED = "Planned"  # the whole load is in the plan

@@ -99,7 +99,19 @@ def _normal_quantile(attainment: float) -> float:
 class Replica:
     """One engine under requests of one size: what does not depend on their rate is worked out once."""
 
-    __slots__ = ("base", "between", "budget", "decode", "decodes", "miss", "prefill", "quantile", "size", "total")
+    __slots__ = (
+        "base",
+        "between",
+        "budget",
+        "decode",
+        "decodes",
+        "miss",
+        "prefill",
+        "quantile",
+        "size",
+        "total",
+        "work",
+    )
 
     def __init__(self, engine: Engine, bucket: Bucket, attainment: float, budget: int) -> None:
         t, self.size, self.decodes = engine.step_time, bucket.input_tokens, bucket.output_tokens - 1
@@ -108,14 +120,16 @@ class Replica:
         self.prefill = self.size * (t.per_prefill_token + t.per_prefill_token_context * self.size / 2)
         self.decode = t.per_decode_sequence + t.per_context_token * context
         self.total = self.size + bucket.output_tokens  # counted whole, so that hardly any sequence is preempted
+        self.work = self.prefill + self.decodes * self.decode  # seconds of one request beside the iterations' base
         self.between = max(1, self.decodes)
         self.quantile = _normal_quantile(attainment)
         self.miss = 1 - min(max(attainment, 0.5), HIGHEST_QUANTILE)
 
-    @property
-    def work(self) -> float:
-        """Seconds of one request beside the iterations' base."""
-        return self.prefill + self.decodes * self.decode
+    def bound(self, kv_tokens: int) -> float:
+        """A rate that no steady state exceeds, and mostly not far above the highest."""
+        sequences = min(MAX_SEQUENCES, self.budget * 7 / 8, (kv_tokens - self.size) / self.total)
+        alone = self.prefill + self.size * self.base / self.budget
+        return min(0.9 / self.work, 0.9 / alone, self.rate_of(sequences))
 
     def rate_of(self, sequences: float) -> float:
         """The rate at which the quantile of concurrent decodes is this: the law below, solved for it."""
@@ -129,7 +143,7 @@ class Replica:
         Every iteration carries rate·T·input prefill tokens, so T = base + rate·T·work, hence
         T = base / (1 − rate·work)."""
         size, prefill, decode, base, between = self.size, self.prefill, self.decode, self.base, self.between
-        busy = rate * (prefill + self.decodes * decode)
+        busy = rate * self.work
         if busy >= 1:
             return _OVERLOADED
         step = base / (1 - busy)
@@ -173,7 +187,7 @@ def _highest(upper: int, holds: Callable[[float], bool], lower: int | None = Non
     below any rate where it does."""
     if holds(_rate(upper)):
         return upper
-    stride = 32
+    stride = 8
     found = upper - stride
     while (lower is None or found > lower) and not holds(_rate(found)):
         upper, stride = found, 2 * stride
@@ -215,8 +229,7 @@ def capacity(engine: Engine, bucket: Bucket, slo: Slo, token_budget: int) -> Cap
         s = state(rate)
         return s.tpot <= slo.tpot_seconds and s.ttft <= target
 
-    bounds = [0.9 / replica.work, replica.rate_of(MAX_SEQUENCES), replica.rate_of(engine.kv_tokens / total)]
-    bearable = _highest(_mark(min(bounds)), stable)
+    bearable = _highest(_mark(replica.bound(engine.kv_tokens)), stable)
     best_effort = min(bearable, _mark(replica.rate_of(seats(engine, slo))))
     least = min(bearable - LEAST_MARKS, best_effort)
     light = state(_rate(least))

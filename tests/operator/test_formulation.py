@@ -6,6 +6,7 @@ import fleets
 import pytest
 from fleets import A100, CPU, model, pool, profile, view_of
 
+from motley_operator import reasons
 from motley_operator.api.plan import PlannedAllocation
 from motley_operator.formulation import (
     configuration_key,
@@ -136,6 +137,30 @@ def test_the_slo_is_in_seconds() -> None:
 )
 def test_weights_are_stored_as_quantised(spec: dict[str, Any], dtype: str) -> None:
     assert weight_dtype(view_of(model("chat", spec)).models[0]) == dtype
+
+
+# Numbers that cannot be right together
+
+MORE_DENSE_LAYERS_THAN_LAYERS = {"shape": {**dict.fromkeys(fleets.SHAPE, 1), "denseLayers": 1000, "experts": 10_000}}
+
+
+def test_one_models_impossible_shape_does_not_keep_the_others_from_being_planned() -> None:
+    formulation = formulated(view_of(pool(), model("odd", MORE_DENSE_LAYERS_THAN_LAYERS), model("chat")))
+    assert [one.name for one in formulation.problem.models] == ["team/chat"]
+    assert formulation.models.keys() == {"team/chat"}
+    finding = formulation.findings["Model team/odd"]
+    assert finding.reason == reasons.IMPOSSIBLE_NUMBERS and "spec.shape" in finding.message
+
+
+def test_a_profile_beyond_all_measure_stops_only_the_models_of_its_shape() -> None:
+    endless = {"throughput": [], "coefficients": {"base": 1e300, "perPrefillToken": 1e300}}
+    other = {"shape": {"layers": 33}}
+    formulation = formulated(view_of(pool(), model("odd"), model("chat", other), profile("p", endless)))
+    assert "team/chat" in formulation.models
+    served = {
+        one.name: max(c.rate for k in one.configurations for c in k.capacities) for one in formulation.problem.models
+    }
+    assert served["team/chat"] > 0 and not served.get("team/odd")
 
 
 # Profiles
