@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from e2e import stack
@@ -110,22 +111,47 @@ def _namespace() -> dict[str, object]:
 
 def _on_current() -> None:
     cluster = CurrentCluster()
-    given = os.environ.get("MOTLEY_VALUES")
-    heading("2. Motley, by its Helm chart, on the cluster that KUBECONFIG names")
+    values = os.environ.get("MOTLEY_VALUES")
+    if not values:
+        raise ClusterError("MOTLEY_CLUSTER=current needs MOTLEY_VALUES: a values file with images that it can pull")
+    heading("1. The cluster of your kubeconfig")
+    say(cluster.kubectl("version").rstrip())
+    heading("2. Motley, by its Helm chart")
     with step("helm upgrade --install motley"):
-        known = [
-            "--namespace",
-            stack.NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            *(["--values", given] if given else []),
-        ]
+        known = ["--namespace", stack.NAMESPACE, "--create-namespace", "--wait", "--values", values]
         cluster.helm("upgrade", "--install", stack.RELEASE, str(stack.CHART), *known)
     heading("3. Pools with prices, models with traffic and targets: examples/quickstart")
     _apply(cluster)
     wait_for(lambda: cluster.kubectl("get", "plans", "-o", "name") or None, "a Plan", 60, lambda: stack.state(cluster))
+    if not stack.objects(cluster, "nodes", "-l", "motley.dev/pool=cpu"):
+        _show(cluster)
+        say(
+            "\nNodes that carry the pools' labels (motley.dev/pool=l4, …) get the pods; label yours, or change the pools.\n"
+            "For a completion, label a node motley.dev/pool=cpu and make the tiny model on its disk:\n"
+            f"    python -m e2e.tiny_model {stack.MODELS / 'tiny'}"
+        )
+        return
+    with step("tiny really starts: vLLM on a CPU"):
+        stack.await_model(cluster, "tiny", seconds=600)
     _show(cluster)
-    say("\nNodes that carry the pools' labels (motley.dev/pool=l4, …) get the pods; label yours, or change the pools.")
+    heading("5. A chat completion, streamed through the router to tiny's pod")
+    with _forwarded("service/motley-router", 80) as url:
+        _complete(url)
+
+
+@contextmanager
+def _forwarded(target: str, port: int) -> Iterator[str]:
+    """The address on this machine behind which kubectl forwards to a Service of the current cluster."""
+    command = ["kubectl", "-n", stack.NAMESPACE, "port-forward", target, f":{port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as forward:
+        assert forward.stdout is not None
+        try:
+            said = forward.stdout.readline()  # Forwarding from 127.0.0.1:40123 -> 8000
+            if "127.0.0.1:" not in said:
+                raise ClusterError(f"{' '.join(command)} said: {said or 'nothing'}")
+            yield f"http://127.0.0.1:{said.split('127.0.0.1:')[1].split()[0]}"
+        finally:
+            forward.terminate()
 
 
 def _apply(cluster: Tools) -> None:

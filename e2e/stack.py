@@ -159,7 +159,7 @@ def _staying(cluster: Kubectl, namespace: str, selector: str) -> list[dict[str, 
     return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
 
-def await_model(cluster: Cluster, name: str, namespace: str = "default", seconds: float = 300) -> dict[str, Any]:
+def await_model(cluster: Kubectl, name: str, namespace: str = "default", seconds: float = 300) -> dict[str, Any]:
     """The Model once it is Ready; fails with its state."""
 
     def ready() -> dict[str, Any] | None:
