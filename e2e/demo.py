@@ -126,7 +126,7 @@ def _on_current() -> None:
     if not stack.objects(cluster, "nodes", "-l", "motley.dev/pool=cpu"):
         _show(cluster)
         say(
-            "\nNodes that carry the pools' labels (motley.dev/pool=l4, …) get the pods; label yours, or change the pools.\n"
+            "\nNodes that carry the pools' labels (motley.dev/pool=l4, …) get pods; label yours or change the pools.\n"
             "For a completion, label a node motley.dev/pool=cpu and make the tiny model on its disk:\n"
             f"    python -m e2e.tiny_model {stack.MODELS / 'tiny'}"
         )
