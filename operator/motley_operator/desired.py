@@ -1,7 +1,7 @@
 """Decision → what should be in the cluster after this pass: manifests in order, and what should go. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from motley_operator.admission import inspected, key_of, needs_inspection, source_of
@@ -52,7 +52,7 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         return Desired(manifests=jobs, drains=drains, settled=not reading)
     groups = groups_of(plan, formulation.models, {pool.metadata.name: pool for pool in view.pools}, settings)
     held = _held(view)
-    step = next_step(groups, view, plan, held)
+    step = next_step(groups, _reachable(view), plan, held)
     models = [model for key, model in formulation.models.items() if key not in held]
     manifests = (*jobs, *_of_models(models, groups, step, decision, settings))
     kept = {reference(manifest) for _, manifest in manifests} | reading
@@ -65,6 +65,14 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         drains=drains,
         settled=not (reading or step.shrinking or step.gone or _just_left_waiting(view)),
     )
+
+
+def _reachable(view: FleetView) -> FleetView:
+    """No router reaches replicas without a Service (a quota, say, refused it): they stand in for no other."""
+    deployments = (
+        one if ("Service", one.namespace, one.name) in view.owned else replace(one, ready=0) for one in view.deployments
+    )
+    return replace(view, deployments=tuple(deployments))
 
 
 def _held(view: FleetView) -> set[str]:

@@ -85,6 +85,14 @@ def _pool(pool: GPUPool) -> Pool:
     )
 
 
+def gpu_type(name: str) -> str:
+    """One name for one type: the catalogue's where it knows the name or alias (A100 is A100-80GB), else as given."""
+    try:
+        return gpu_named(name).name
+    except ValueError:
+        return name
+
+
 def gpu_of(pool: GPUPool) -> Gpu:
     """The pool's own sheet, or the catalogue's; ValueError names the known types."""
     sheet = pool.spec.sheet
@@ -120,7 +128,7 @@ _Profiles = Mapping[tuple[str, int], list[Profile]]
 def _by_gpu(profiles: Iterable[Profile]) -> _Profiles:
     found: dict[tuple[str, int], list[Profile]] = {}
     for profile in profiles:
-        found.setdefault((profile.spec.gpu, profile.spec.tensor_parallel), []).append(profile)
+        found.setdefault((gpu_type(profile.spec.gpu), profile.spec.tensor_parallel), []).append(profile)
     return found
 
 
@@ -253,7 +261,7 @@ def _profile(
     """Measured before imported, then the newest."""
     matching = [
         profile
-        for profile in profiles.get((pool.spec.gpu, tensor_parallel), ())
+        for profile in profiles.get((gpu_type(pool.spec.gpu), tensor_parallel), ())
         if profile.spec.dtype == weight_dtype(model)
         and profile.spec.kv_dtype == model.spec.kv_dtype
         and _equally_fast(ModelShape(**profile.spec.shape.model_dump()), shape)

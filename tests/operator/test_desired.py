@@ -120,6 +120,8 @@ def test_a_leaving_group_keeps_deployment_and_service_until_its_successor_is_up(
     waiting = wanted(replace(view, deployments=(OLD,), owned=owned(OLD)))
     assert (waiting.gone, waiting.scales, waiting.settled) == ((), (), False)
     new = deployed(waiting)
+    unreachable = wanted(replace(view, deployments=(OLD, *new), owned=owned(OLD)))
+    assert unreachable.gone == (), "the successor has no Service yet"
     done = wanted(replace(view, deployments=(OLD, *new), owned=owned(OLD, *new)))
     assert set(done.gone) == owned(OLD).keys()
 

@@ -12,6 +12,7 @@ from motley_operator.formulation import (
     configuration_key,
     formulated,
     gpu_of,
+    gpu_type,
     replica_resources,
     solver_slo,
     weight_dtype,
@@ -284,3 +285,8 @@ def test_what_did_not_change_is_not_worked_out_again() -> None:
         demand(pool(), model(), profile("chat-l4", {"error": "0.2"})),
     ]
     assert all(other != first and other.fingerprint != first.fingerprint for other in others)
+
+
+def test_a_profile_of_a_gpu_by_its_alias_is_found_for_the_pool_that_names_it_in_full() -> None:
+    assert gpu_type("A100") == gpu_type("a100-80gb") == "A100-80GB"
+    assert gpu_type("Own") == "Own"

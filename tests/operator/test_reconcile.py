@@ -393,6 +393,44 @@ def test_a_kind_that_cannot_be_written_stops_no_other_kind(kind: str, error: Api
     assert kube.state() == settled()[0].state()
 
 
+def test_replicas_that_no_router_can_reach_replace_no_others() -> None:
+    """Where a quota refuses the Service, the Deployment may well be ready."""
+    kube, operator = settled()
+    (before,) = [one for one in kube.of("Deployment") if one.startswith("chat")]
+    kube.put(model("chat", {"engine": {"args": ["--seed=1"]}}))
+    kube.before_write = failing(Refused("exceeded quota: services"), ["Service"])
+    for _ in range(5):
+        operator.run()
+        kube.run_pods()
+    assert before in kube.of("Deployment") and before in kube.of("Service")
+    assert reason(kube, "Model", "chat", "Ready") == reasons.APPLY_FAILED
+    kube.before_write = lambda verb, key: None
+    operator.settle()
+    assert before not in kube.of("Deployment") and reason(kube, "Model", "chat", "Ready") == reasons.READY
+
+
+def test_a_plan_that_cannot_be_stored_is_not_followed() -> None:
+    kube, operator = settled()
+    kube.put(model("chat", {"traffic": {"rate": "8"}}))
+    kube.before_write = failing(Refused("request is too large"), ["Plan"])
+    operator.run()
+    assert replicas(kube) == {"chat": 3, "talk": 1}
+    assert reason(kube, "Fleet", "default", "Ready") == reasons.APPLY_FAILED
+    kube.before_write = lambda verb, key: None
+    operator.settle()
+    assert replicas(kube) == {"chat": 6, "talk": 1}
+
+
+def test_while_the_fleet_cannot_be_read_nothing_is_touched() -> None:
+    """What is allowed, and whether plans wait for approval, is not known."""
+    kube, operator = settled()
+    kube.objects["Fleet", None, "default"]["spec"]["approval"] = "Perhaps"
+    kube.put(model("chat", {"traffic": {"rate": "8"}}), model("more"))
+    state = kube.state()
+    operator.run()
+    assert kube.state() == state
+
+
 def test_after_any_single_failed_write_the_next_passes_mend_it() -> None:
     kube, _ = settled()
     expected, writes = kube.state(), len(kube.writes)

@@ -204,7 +204,7 @@ class ModelStatus(ApiModel):
     replicas: int = 0
     ready_replicas: int = 0
     placement: str = ""
-    """Where the replicas run, in words: `2×L4 + 1×A100 (TP2)`."""
+    """Where the replicas run, in words: `2×L4 + 1×A100 TP2`."""
     cost_per_hour: str = ""
     predicted: str = ""
     """Whether the plan expects the SLO to be met, and from what: `met (Estimated ±30%)`."""

@@ -116,7 +116,7 @@ class PlanSpec(ApiModel):
     }
     digest: str
     """Fingerprint of what was decided; equal decisions make the same Plan."""
-    inputs: Mapping[str, str] = Field(default_factory=dict, max_length=5000)
+    inputs: Mapping[str, str] = Field(default={}, max_length=5000)
     """Fingerprints of what it was decided from, by object; other inputs make a new Plan."""
     approved: bool = False
     """Set by people where Fleet.spec.approval is Manual."""
