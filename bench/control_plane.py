@@ -136,7 +136,7 @@ class Bench:
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.folder = cluster, folder
         configuration = client.Configuration()
-        config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)
+        config.load_kube_config(str(cluster.kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
         self.kube = Kube(client.ApiClient(configuration))
         self._started = 0
 
@@ -183,7 +183,7 @@ class Bench:
     def settled(self, models: int) -> bool:
         """All replicas are ready, and no pass with news is under way."""
         ready = [one.get("status", {}).get("readyReplicas", 0) for one in self.deployments()]
-        return sum(ready) == models * REPLICAS
+        return bool(sum(ready) == models * REPLICAS)
 
     def apply(self, manifests: list[Json]) -> None:
         self.cluster.apply(manifests)
