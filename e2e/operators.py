@@ -7,7 +7,8 @@ import httpx
 
 from e2e import stack
 from e2e.api import Api
-from e2e.cluster import Cluster
+from e2e.cluster import Cluster, ClusterError
+from e2e.waiting import wait_for
 
 Json = dict[str, Any]
 
@@ -15,8 +16,15 @@ SELECTOR = "app.kubernetes.io/name=motley-operator"
 
 
 def log(cluster: Cluster, *arguments: str) -> str:
-    """Of all pods that are there."""
-    return cluster.kubectl("-n", stack.NAMESPACE, "logs", "-l", SELECTOR, "--tail=-1", "--prefix", *arguments)
+    """Of all pods that are there; one that is just being started has none for a moment."""
+
+    def read() -> str | None:
+        try:
+            return cluster.kubectl("-n", stack.NAMESPACE, "logs", "-l", SELECTOR, "--tail=-1", "--prefix", *arguments)
+        except ClusterError:
+            return None
+
+    return wait_for(read, "the logs of the operator's pods", 60, lambda: stack.state(cluster))
 
 
 def staying(api: Api) -> list[Json]:
