@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -118,11 +117,6 @@ def end_containers(site: Site) -> None:
     processes.end_all(sorted(pids - {os.getpid()}))
     for group in groups:
         _remove_cgroup(group)
-
-
-def remove_files(site: Site) -> None:
-    """Deletes the node's files. Mounts in them ended with the mount namespace."""
-    shutil.rmtree(site.folder / "node", ignore_errors=True)
 
 
 def _cgroup_roots() -> list[Path]:
