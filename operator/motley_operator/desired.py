@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from motley_operator.admission import inspected, key_of, needs_inspection, source_of
+from motley_operator.admission import inspected, inspections_of, key_of, needs_inspection
 from motley_operator.api import GPUPool, Model
 from motley_operator.fleet import DeploymentView, FleetView
 from motley_operator.formulation import Formulation
@@ -125,12 +125,7 @@ def _inspections(
             continue
         found = inspected(model, view)
         if isinstance(found, Finding):
-            under_way |= {
-                ("Job", job.namespace, job.name)
-                for job in view.inspections
-                if (job.namespace, job.model, job.source)
-                == (model.metadata.namespace, model.metadata.name, source_of(model))
-            }
+            under_way |= {("Job", job.namespace, job.name) for job in inspections_of(model, view)}
         elif found is None:
             wanted = model.spec.placement.pools
             pools = [pool for name, pool in formulation.pools.items() if not wanted or name in wanted]
