@@ -26,21 +26,24 @@ class PoolNodes:
     pool: str
     nodes: int
     price_per_node_hour: float
+    reserved: int = 0  # paid for, used or not
 
     @property
     def cost_per_hour(self) -> float:
-        return self.nodes * self.price_per_node_hour
+        return max(self.nodes, self.reserved) * self.price_per_node_hour
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The share of one bucket's requests that goes to one configuration (to all its replicas, in whatever pool)."""
+    """The share of one bucket's requests that goes to one configuration (to all its replicas, in whatever pool). A
+    disaggregated request has two routes, one of role prefill and one of role decode."""
 
     model: str
     bucket: Bucket
     configuration: str
-    share: float  # of the bucket's whole rate; the shares of a fully served bucket add up to 1
+    share: float  # of the bucket's whole rate; aggregated and prefill shares of a fully served bucket add up to 1
     within_slo: bool = True
+    role: Role = "aggregated"
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ class ModelSummary:
 class Plan:
     allocations: tuple[Allocation, ...]
     nodes: tuple[PoolNodes, ...]
-    cost_per_hour: float
-    objective: float  # what was minimised; differs from the bill once switching and risk are priced
+    cost_per_hour: float  # the bill, reserved nodes included
+    objective: float  # what was minimised: the bill, switching and risk
     lower_bound: float  # no plan that serves as much has a lower objective
     proven: bool  # nothing better exists (within the solver's tolerance)
     assignment: tuple[Assignment, ...]
@@ -92,6 +95,8 @@ class Plan:
     models: tuple[ModelSummary, ...]
     solve_seconds: float
     comparisons: tuple[Comparison, ...] = ()
+    switching_per_hour: float = 0.0  # for each started replica: its part of a node × price × start / horizon hours
+    risk_per_hour: float = 0.0  # for each spot node: price × interruptions per hour × start hours
 
     @property
     def complete(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from motley_solver.workload import Bucket, BucketLoad
 
-Role = Literal["aggregated"]
+Role = Literal["aggregated", "prefill", "decode"]
 ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "profile"]
 
 
@@ -64,7 +64,11 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way to run one model: GPU type and tensor parallelism with its engine settings."""
+    """One way to run one model: GPU type, tensor parallelism and role with its engine settings.
+
+    A prefill configuration hands its KV cache to a decode configuration of the same fabric and KV class; all its
+    pools lie in one fabric. Its capacities are prompts per second, a decode configuration's are requests per second
+    that it goes on with; an aggregated one does both."""
 
     key: str  # unique within the model, for example "L4-tp1"
     gpu: str
@@ -76,6 +80,7 @@ class Configuration:
     cpus: float = 0.0
     memory_gib: float = 0.0
     role: Role = "aggregated"
+    kv_class: str = ""  # what must be equal for a KV cache to be understood: dtype, block layout, engine version
     estimated: bool = False
     error: float = 0.0  # relative error of the step time behind the capacities
 
@@ -97,6 +102,7 @@ class ModelDemand:
     max_replicas: int | None = None
     priority: int = 0  # higher is served first when not everything can be
     attainment: float = 1.0  # up to 1 − attainment of the load may be planned outside the SLO
+    survivability: float = 0.0  # part of every served bucket that must still be served when any one spot pool is lost
 
     @property
     def rate(self) -> float:
@@ -119,11 +125,19 @@ class Pool:
     memory_gib_per_node: float
     price_per_node_hour: float
     max_nodes: int
+    reserved_nodes: int = 0  # paid for, used or not
+    interruptions_per_hour: float = 0.0  # of one node; above 0 it is a spot pool
+    fabric: str = ""  # pools of one fabric can move KV caches between them; "" is none
+
+    @property
+    def spot(self) -> bool:
+        return self.interruptions_per_hour > 0
 
 
 @dataclass(frozen=True)
 class Running:
-    """Replicas that run now: among plans of equal cost the one that changes least is preferred."""
+    """Replicas that run now: starting others costs, and among plans of equal cost the one that changes least is
+    preferred."""
 
     model: str
     pool: str
@@ -138,3 +152,5 @@ class Problem:
     budget_per_hour: float | None = None
     headroom: float = 0.0  # 0.1 plans for 10 % more load than stated
     running: tuple[Running, ...] = ()
+    start_hours: float = 0.0  # time until a started replica serves: its part of a node is paid for nothing meanwhile
+    horizon_hours: float = 1.0  # time until the next plan, over which the cost of starting replicas is spread

@@ -1,7 +1,8 @@
 """How long one engine iteration takes, as one small function used by everything that needs it. A profile gives its
 coefficients, or `roofline` estimates them from a spec sheet. It knows nothing of requests, queues or prices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import inf
 from typing import Literal
 
 from motley_solver.hardware import BYTES, DType, Gpu, ModelShape
@@ -11,32 +12,39 @@ Source = Literal["Measured", "Imported", "Estimated"]
 
 @dataclass(frozen=True)
 class StepTime:
-    """Linear in what the batch holds; all coefficients in seconds.
+    """A sum of terms, one of them a roof; all coefficients in seconds.
 
-    seconds = base + per_prefill_token·P + per_prefill_token_context·P·c + per_decode_sequence·B + per_context_token·C
-    with P prefill tokens, each attending to c tokens in the mean, and B decoding sequences that read C tokens."""
+    seconds = base + max(weights, per_token·(P+B)) + per_prefill_token·P + per_prefill_token_context·P·c
+              + per_decode_sequence·B + per_context_token·C
+    with P prefill tokens, each attending to c tokens in the mean, and B decoding sequences that read C tokens.
+    The roof: weights are streamed while the tokens are multiplied with them, and the longer of both counts."""
 
     base: float
     per_prefill_token: float
     per_prefill_token_context: float = 0.0
     per_decode_sequence: float = 0.0
     per_context_token: float = 0.0
+    weights: float = 0.0
+    per_token: float = 0.0
     source: Source = "Estimated"
     error: float = 0.0  # relative, expected
 
     def __post_init__(self) -> None:
-        for name in ("base", "per_prefill_token"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"step time: {name} must be a positive number of seconds")
-        for name in ("per_prefill_token_context", "per_decode_sequence", "per_context_token", "error"):
-            if not 0 <= getattr(self, name) < float("inf"):
+        for name in (field.name for field in fields(self) if field.name != "source"):
+            if not 0 <= getattr(self, name) < inf:
                 raise ValueError(f"step time: {name} must be a number ≥ 0")
+        if self.base <= 0 or self.per_prefill_token + self.per_token <= 0:
+            raise ValueError("step time: base and the time of a prefill token must be above 0 seconds")
 
     def seconds(
         self, prefill_tokens: float, prefill_context: float, decode_seqs: float, context_tokens: float
     ) -> float:
+        """Elementwise where numpy arrays are given; linear in `context_tokens`."""
+        arithmetic = self.per_token * (prefill_tokens + decode_seqs)
+        roof = (self.weights + arithmetic + abs(self.weights - arithmetic)) / 2  # the maximum, of arrays too
         return (
             self.base
+            + roof
             + prefill_tokens * (self.per_prefill_token + self.per_prefill_token_context * prefill_context)
             + self.per_decode_sequence * decode_seqs
             + self.per_context_token * context_tokens

@@ -216,7 +216,7 @@ def test_a_configuration_carries_the_source_and_error_of_its_capacities() -> Non
     loads = (BucketLoad(CHAT, 1.0),)
     estimated = configuration_of("A100-tp1", "A100", 1, ("a",), engine(), LOOSE, loads, gpus=1)
     assert (estimated.estimated, estimated.error) == (True, 0.25)
-    measured = StepTime(0.02, 1e-4, 0, 1e-4, 1e-7, "Measured", 0.05)
+    measured = StepTime(0.02, 1e-4, 0, 1e-4, 1e-7, source="Measured", error=0.05)
     exact = configuration_of("A100-tp1", "A100", 1, ("a",), Engine(measured, 10**5, 8192), LOOSE, loads, gpus=1)
     assert (exact.estimated, exact.error) == (False, 0.05)
     lacking = configuration_of("L4-tp1", "L4", 1, ("l",), Shortfall("memory", 30, 20), LOOSE, loads, gpus=1)
