@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import isclose, isfinite
+from typing import TypeVar
 
 from motley_solver.plan import Plan
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.workload import Bucket
+
+_T = TypeVar("_T", bound=Hashable)
 
 _RELATIVE = 1e-6  # of money and of requests per second
 
@@ -33,7 +36,7 @@ def asked_of(problem: Problem) -> Asked:
     )
 
 
-def twice(items: Iterable[Hashable]) -> list[Hashable]:
+def twice(items: Iterable[_T]) -> list[_T]:
     return [item for item, count in Counter(items).items() if count > 1]
 
 

@@ -17,8 +17,8 @@ def allocations(asked: Asked, plan: Plan) -> Iterator[str]:
         said = (a.gpu, a.tensor_parallel, a.role, a.gpus, a.settings, a.estimated)
         if said != (c.gpu, c.tensor_parallel, c.role, c.gpus, c.settings, c.estimated):
             yield f"{a.model} {a.configuration} on {a.pool} is described otherwise than in the problem"
-    for place in twice((a.model, a.configuration, a.pool) for a in plan.allocations):
-        yield f"{place} is allocated twice"
+    for model, key, pool in twice((a.model, a.configuration, a.pool) for a in plan.allocations):
+        yield f"{model} {key} on {pool} is allocated twice"
 
 
 def stock(asked: Asked, plan: Plan) -> Iterator[str]:

@@ -31,8 +31,8 @@ def each_route(asked: Asked, plan: Plan) -> Iterator[str]:
                 yield f"{here}: {route.configuration} is for {c.role}, not for {route.role}"
             if not 0 < _capacity(asked, route) < float("inf"):
                 yield f"{here}: {route.configuration} cannot serve it as planned"
-        for place in twice((r.model, str(r.bucket), r.configuration, r.within_slo) for r in routes):
-            yield f"{place} is assigned twice"
+        for model, bucket, key, _ in twice((r.model, r.bucket, r.configuration, r.within_slo) for r in routes):
+            yield f"{model} {bucket} is assigned to {key} twice"
 
 
 def served_of(routes: Iterable[Assignment]) -> dict[tuple[str, Bucket], float]:
