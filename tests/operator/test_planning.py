@@ -19,7 +19,7 @@ from motley_solver.problem import Problem
 
 OBJECTS = (pool("l4"), model(), profile())
 MANUAL = fleet({"approval": "Manual"})
-INPUTS = inputs_of(formulated(view_of(*OBJECTS)).problem)
+INPUTS = inputs_of(formulated(view_of(*OBJECTS)))
 
 
 def stored(number: int, approved: bool = False, **spec: Any) -> dict[str, Any]:
@@ -265,11 +265,10 @@ def test_a_plan_says_whether_it_rests_on_a_measurement() -> None:
 
 
 def test_a_plan_is_made_of_numbers_that_survive_json() -> None:
-    view = view_of(*OBJECTS)
-    problem = formulated(view).problem
-    outcome = solved(problem)
+    formulation = formulated(view_of(*OBJECTS))
+    outcome = solved(formulation.problem)
     assert isinstance(outcome, Solved)
-    made = plan_of(problem, outcome, "why", inputs_of(problem), 7)
+    made = plan_of(formulation.problem, outcome, "why", inputs_of(formulation), 7)
     assert Plan.model_validate_json(made.model_dump_json(by_alias=True)) == made
 
 

@@ -13,7 +13,7 @@ from motley_operator.triggers import FIRST_PLAN, INPUTS_CHANGED, inputs_of, repl
 
 
 def inputs(*objects: dict[str, Any]) -> dict[str, str]:
-    return inputs_of(formulated(view_of(*objects)).problem)
+    return inputs_of(formulated(view_of(*objects)))
 
 
 BEFORE = (fleet(), pool("l4"), model("chat"), profile())
