@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
 
 from motley_operator import reasons
 from motley_operator.admission import admitted_models, admitted_pools, key_of
@@ -16,6 +15,8 @@ from motley_solver.problem import Pool, Problem, Running
 
 SHORTEST_HORIZON = 60.0
 """Seconds. Divides the cost of switching, so that it must not be zero."""
+FOREVER = 1e9
+"""Hours. A cost that is spread over them is none."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Formulation:
             self.frame,
             models=demands_of(self.declarations),
             running=self.running,
-            horizon_hours=self.frame.horizon_hours if self.running else inf,
+            horizon_hours=self.frame.horizon_hours if self.running else FOREVER,
         )
 
 

@@ -1,7 +1,6 @@
 """FleetView → who takes part, with which pools and limits, and what runs."""
 
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 import fleets
@@ -10,7 +9,7 @@ from fleets import A100, model, pool, profile, view_of
 
 from motley_operator import reasons
 from motley_operator.declarations import configuration_key
-from motley_operator.formulation import formulated
+from motley_operator.formulation import FOREVER, formulated
 from motley_solver.problem import Pool, Running
 
 
@@ -156,7 +155,7 @@ def running(*deployments: tuple[str, str, str, int]) -> tuple[Running, ...]:
 
 def test_where_nothing_runs_there_is_nothing_to_switch_from() -> None:
     formulation = formulated(view_of(pool(), model(), profile()))
-    assert formulation.problem.horizon_hours == inf and formulation.frame.horizon_hours == 1.0
+    assert formulation.problem.horizon_hours == FOREVER and formulation.frame.horizon_hours == 1.0
     kept = replace(formulation, running=(Running("team/chat", "l4", configuration_key("l4", 1), 1),))
     assert kept.problem.horizon_hours == 1.0 and kept.problem.running == kept.running
 
