@@ -31,7 +31,7 @@ def run(paths: Sequence[str], output: str, time_limit: float) -> int:
                 print(mistake, file=sys.stderr)
             return INVALID
         tell("Estimating what each GPU can serve")
-        formulation = formulated(_view(given, datetime.now(UTC)))
+        formulation = formulated(_view(given, datetime.now(UTC)), disaggregated=True)
         tell("Looking for the cheapest plan")
         with standard_output_kept_clean():
             outcome = Solver(time_limit)(formulation.problem)
