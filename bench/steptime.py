@@ -50,7 +50,8 @@ def predicted(fit: Fit, point: Point) -> tuple[float, float]:
     shape, gpu = data.SHAPES[point.model], data.GPUS[point.gpu]
     step = roofline(shape, gpu, point.tp, point.dtype, "float16", fit.calibration)
     assert step is not None
-    tpot, ttft = {"loop": loop, "batch": batch, "record": record}[point.kind](step, point)
+    kinds = {"loop": loop, "batch": batch, "whole batch": whole_batch, "record": record}
+    tpot, ttft = kinds[point.kind](step, point)
     return tpot, ttft + fit.request_seconds
 
 
@@ -85,13 +86,18 @@ def loop(step: StepTime, point: Point) -> tuple[float, float]:
 
 
 def batch(step: StepTime, point: Point) -> tuple[float, float]:
-    """One static batch. The older engines run whole prompts; a batch's TPOT has its prompts in it where TTFT is unknown."""
+    """A static batch on an engine that runs one prompt after the other."""
+    context = point.inputs + point.outputs / 2
     prompts = point.users * step.seconds(point.inputs, point.inputs / 2, 0, 0)
-    if point.ttft is None and point.engine != "splitwise-2023":
-        together = step.seconds(point.users * point.inputs, point.inputs / 2, 0, 0)
-        decodes = step.seconds(0, 0, point.users, point.users * (point.inputs + point.outputs / 2))
-        return (together + (point.outputs - 1) * decodes) / point.outputs, together
-    return step.seconds(0, 0, point.users, point.users * (point.inputs + point.outputs / 2)), prompts
+    return step.seconds(0, 0, point.users, point.users * context), prompts
+
+
+def whole_batch(step: StepTime, point: Point) -> tuple[float, float]:
+    """A static batch of which only the whole latency is known: per output token, prompts included."""
+    tokens = point.users * point.inputs
+    prompts = sum(step.seconds(part, point.inputs / 2, 0, 0) for part, _ in prompt_steps(tokens, BUDGET))
+    decode, _ = batch(step, point)
+    return (prompts + (point.outputs - 1) * decode) / point.outputs, prompts
 
 
 def record(step: StepTime, point: Point) -> tuple[float, float]:
@@ -104,33 +110,34 @@ def record(step: StepTime, point: Point) -> tuple[float, float]:
 # Calibration
 
 
-def efficiencies(left_out: frozenset[str]) -> tuple[dict[str, Efficiency], Efficiency]:
+def of_operators(left_out: frozenset[str]) -> Calibration:
+    """What operators alone tell; the engine's own time stays as it is."""
     shares = data.shares(left_out)
     usual = {kind: data.geometric_mean(v[kind] for v in shares.values() if kind in v) for kind in data.KINDS}
-    return {gpu: Efficiency(**(usual | found)) for gpu, found in shares.items()}, Efficiency(**usual)
-
-
-def of_operators(left_out: frozenset[str]) -> Calibration:
-    gpus, usual = efficiencies(left_out)
-    small, link, pcie = data.all_reduces(left_out)
+    gpus = {gpu: Efficiency(**(usual | found)) for gpu, found in shares.items()}
+    gpus |= {gpu: gpus[chip] for gpu, chip in data.SAME_CHIP.items() if chip in gpus}
+    small, ring, pcie = data.all_reduces(left_out)
+    layer, elementwise = data.small_kernels(left_out)
     return replace(
         CALIBRATION,
         gpus=gpus,
-        usual=usual,
+        usual=Efficiency(**usual),
+        elementwise_bytes=elementwise,
+        layer_seconds=layer,
         all_reduce_seconds=small,
-        link=link,
+        ring=ring,
         pcie=pcie,
-        elementwise_bytes=data.elementwise_bytes(left_out),
     )
 
 
-FITTED = ("step_seconds", "layer_seconds", "sequence_seconds")
-
-
 def assembled(operators: Calibration, x: Sequence[float]) -> Fit:
-    step, layer, sequence, request, slowness = map(float, x)
+    step, sequence, request, fp8, reducing = map(float, x)
     calibration = replace(
-        operators, step_seconds=max(step, 1e-6), layer_seconds=layer, sequence_seconds=sequence, fp8=1 / max(slowness, 0.5)
+        operators,
+        step_seconds=max(step, 1e-6),
+        sequence_seconds=sequence,
+        fp8=1 / fp8,
+        reducing=1 / max(reducing, 0.1),
     )
     return Fit(calibration, request)
 
@@ -144,15 +151,17 @@ def errors(fit: Fit, points: Iterable[Point]) -> Array:
 
 
 def calibrated(operators: Calibration, points: Sequence[Point], fp8: float | None) -> Fit:
-    """Overheads of one engine by Gauss-Newton steps, each a non-negative least squares; FP8 too unless given."""
-    size = np.array([1e-3, 1e-5, 1e-5, 1e-2, 1.0])
-    x = np.array([1.0, 1.0, 1.0, 1.0, 1 / fp8 if fp8 else 1.25])
-    free = [0, 1, 2, 3, 4] if fp8 is None and any(p.dtype == "fp8" for p in points) else [0, 1, 2, 3]
+    """Overheads of one engine and its all-reduces in the switch by Gauss-Newton steps, each a non-negative least squares;
+    FP8 too unless given."""
+    scale = np.array([1e-3, 1e-5, 1e-2, 1.0, 1.0])
+    x = np.array([1.0, 1.0, 1.0, 1 / fp8 if fp8 else 1.25, 1.5])
+    free = [0, 1, 2, 4] if fp8 else [0, 1, 2, 3, 4]
+    floor = np.array([0.0, 0.0, 0.0, 1.0, 0.0])[free]  # no FP8 arithmetic above the spec sheet's
 
     def residuals(x: Array) -> Array:
-        return errors(assembled(operators, x * size), points)
+        return errors(assembled(operators, x * scale), points)
 
-    for _ in range(4):
+    for _ in range(5):
         now = residuals(x)
         columns = []
         for index in free:
@@ -160,8 +169,8 @@ def calibrated(operators: Calibration, points: Sequence[Point], fp8: float | Non
             moved[index] += 0.05
             columns.append((residuals(moved) - now) / 0.05)
         jacobian = np.stack(columns, axis=1)
-        x[free] = non_negative_least_squares(jacobian, jacobian @ x[free] - now)
-    return assembled(operators, x * size)
+        x[free] = floor + non_negative_least_squares(jacobian, jacobian @ (x[free] - floor) - now)
+    return assembled(operators, x * scale)
 
 
 def engines(points: Sequence[Point], left_out: frozenset[str]) -> dict[str, Fit]:
@@ -169,12 +178,12 @@ def engines(points: Sequence[Point], left_out: frozenset[str]) -> dict[str, Fit]
     operators = of_operators(left_out)
     by_engine: dict[str, list[Point]] = defaultdict(list)
     for point in points:
-        if point.kind != "record":
+        if point.calibrates:
             by_engine[point.engine].append(point)
     shipped = by_engine.pop(SPLIT["shipped"])
-    found = {SPLIT["shipped"]: calibrated(operators, shipped, None)}
-    fp8 = found[SPLIT["shipped"]].calibration.fp8
-    return found | {name: calibrated(operators, group, fp8) for name, group in by_engine.items()}
+    first = calibrated(operators, shipped, None)
+    others = {name: calibrated(operators, group, first.calibration.fp8) for name, group in by_engine.items()}
+    return {SPLIT["shipped"]: first} | others
 
 
 # Tables
@@ -212,12 +221,12 @@ def judged(seen: Sequence[Seen], measure: str) -> tuple[int, float, float, float
 
 
 def left_out_in_turn(
-    points: Sequence[Point], groups: Sequence[Sequence[str]], by: Callable[[Point], str], operators: bool
+    points: Sequence[Point], groups: Sequence[Sequence[str]], by: Callable[[Point], str]
 ) -> dict[str, list[Seen]]:
     found: dict[str, list[Seen]] = {}
     for group in groups:
         names = frozenset(group)
-        fits = engines([p for p in points if by(p) not in names], names if operators else frozenset())
+        fits = engines([p for p in points if by(p) not in names], names)
         tested = [p for p in points if by(p) in names and p.engine in fits]
         found[" + ".join(group)] = [Seen(p, *predicted(fits[p.engine], p)) for p in tested]
     return found
@@ -268,9 +277,9 @@ def main() -> int:
         printed("Calibrated on everything (not held out)", {
             "nothing": [Seen(p, *predicted(fits[p.engine], p)) for p in points]
         })
-    gpus = left_out_in_turn(points, SPLIT["leave_out"]["gpus"], lambda p: p.gpu, True)
+    gpus = left_out_in_turn(points, SPLIT["leave_out"]["gpus"], lambda p: p.gpu)
     printed("Leave one GPU out", gpus)
-    models = left_out_in_turn(points, SPLIT["leave_out"]["models"], lambda p: p.model, False)
+    models = left_out_in_turn(points, SPLIT["leave_out"]["models"], lambda p: p.model)
     printed("Leave one model out", models)
     print()
     headline("GPU never measured", gpus, single=True)

@@ -4,7 +4,7 @@ end-to-end points. Which rows count is told in steptime_split.toml; nothing is f
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from math import exp, log
@@ -49,6 +49,7 @@ class Point:
     tpot: float
     ttft: float | None = None
     prompt_rate: float = 0.0
+    calibrates: bool = True
 
     @property
     def fits(self) -> bool:
@@ -68,64 +69,68 @@ def rows(path: str) -> list[dict[str, str]]:
 # Operators
 
 
-def _gemms() -> Iterator[tuple[str, str, float]]:
+Reached = tuple[str, str, str, float]  # GPU, model whose matrices they are ("" for a grid), kind, bytes or flops a second
+
+
+def _gemms() -> Iterator[Reached]:
     for system, name in (("a100_sxm", "A100-80GB"), ("h100_sxm", "H100"), ("l40s", "L40S")):
         for row in rows(f"profiles/aic_ops/{system}_gemm_bf16.csv"):
             m, n, k, seconds = float(row["m"]), float(row["n"]), float(row["k"]), float(row["latency_ms"]) / 1e3
             if m <= 16 and n * k * 2 >= BIG:
-                yield name, "streaming", n * k * 2 / seconds
+                yield name, "", "streaming", n * k * 2 / seconds
             if m >= 1024 and 2048 <= min(n, k) and max(n, k) <= 32768:
-                yield name, "arithmetic", 2 * m * n * k / seconds
+                yield name, "", "arithmetic", 2 * m * n * k / seconds
 
 
-def _attentions() -> Iterator[tuple[str, str, float]]:
+def _attentions() -> Iterator[Reached]:
     for system, name in (("a100_sxm", "A100-80GB"), ("h100_sxm", "H100"), ("l40s", "L40S")):
         for row in rows(f"profiles/aic_ops/{system}_generation_attn_bf16.csv"):
             read = float(row["batch_size"]) * (float(row["isl"]) + float(row["step"]))
             read *= float(row["num_key_value_heads"]) * 128 * 4
             if read >= BIG:
-                yield name, "key_values", read / float(row["latency_ms"]) * 1e3
+                yield name, "", "key_values", read / float(row["latency_ms"]) * 1e3
         for row in rows(f"profiles/aic_ops/{system}_context_attn_bf16.csv"):
             length = float(row["isl"])
             if float(row["step"]) == 0 and 1024 <= length <= 16384:
                 flops = 2 * float(row["batch_size"]) * float(row["num_heads"]) * 128 * length**2
-                yield name, "attention", flops / float(row["latency_ms"]) * 1e3
+                yield name, "", "attention", flops / float(row["latency_ms"]) * 1e3
 
 
 VIDUR_GPUS = {"a100": "A100-80GB", "a40": "A40", "h100": "H100"}
-VIDUR_SHAPES = {  # hidden, KV heads, intermediate
-    "meta-llama/Meta-Llama-3-70B": (8192, 8, 28672),
-    "meta-llama/Llama-2-70b-hf": (8192, 8, 28672),
-    "meta-llama/Meta-Llama-3-8B": (4096, 8, 14336),
-    "meta-llama/Llama-2-7b-hf": (4096, 32, 11008),
-    "Qwen/Qwen-72B": (8192, 64, 24576),
+VIDUR_SHAPES = {  # our name, hidden, KV heads, intermediate
+    "meta-llama/Meta-Llama-3-70B": ("Llama-3.1-70B", 8192, 8, 28672),
+    "meta-llama/Llama-2-70b-hf": ("Llama-2-70B", 8192, 8, 28672),
+    "meta-llama/Meta-Llama-3-8B": ("Llama-3-8B", 4096, 8, 14336),
+    "meta-llama/Llama-2-7b-hf": ("Llama-2-7B", 4096, 32, 11008),
+    "Qwen/Qwen-72B": ("Qwen-72B", 8192, 64, 24576),
 }
+SAME_CHIP = {"H200": "H100", "GH200": "H100"}  # another memory beside it
 
 
-def _layers() -> Iterator[tuple[str, str, float]]:
+def _layers() -> Iterator[Reached]:
     for row in rows("profiles/vidur_mlp_layer_ms.csv"):
         if row["model"] not in VIDUR_SHAPES:
             continue
-        hidden, kv_heads, size = VIDUR_SHAPES[row["model"]]
+        model, hidden, kv_heads, size = VIDUR_SHAPES[row["model"]]
         parts, tokens = int(row["num_tensor_parallel_workers"]), int(row["num_tokens"])
         weights = hidden * (2 * hidden + 2 * max(kv_heads, parts) * 128 + 3 * size) / parts
         seconds = float(row["linear_layer_ms"]) / 1e3
         gpu = VIDUR_GPUS[row["device"]]
         if tokens <= 16 and weights * 2 >= BIG:
-            yield gpu, "streaming", weights * 2 / seconds
+            yield gpu, model, "streaming", weights * 2 / seconds
         if tokens >= 1024:
-            yield gpu, "arithmetic", 2 * weights * tokens / seconds
+            yield gpu, model, "arithmetic", 2 * weights * tokens / seconds
     llama_30b = 4 * 6656**2 + 3 * 6656 * 17920
     names = {"a100": "A100-40GB", "v100": "V100", "l4": "L4", "t4": "T4"}
     for row in rows("profiles/helix_bs2time.csv"):
         tokens, seconds = float(row["batch_or_tokens"]), float(row["time_ms_one_layer"]) / 1e3
         if row["machine"] in names and row["phase"] == "decode" and 2 <= tokens <= 16:
-            yield names[row["machine"]], "streaming", llama_30b * 2 / seconds
+            yield names[row["machine"]], "Llama-30B", "streaming", llama_30b * 2 / seconds
         if row["machine"] in names and row["phase"] == "prompt" and tokens >= 1000:
-            yield names[row["machine"]], "arithmetic", 2 * llama_30b * tokens / seconds
+            yield names[row["machine"]], "Llama-30B", "arithmetic", 2 * llama_30b * tokens / seconds
 
 
-def _rtx4090() -> Iterator[tuple[str, str, float]]:
+def _rtx4090() -> Iterator[Reached]:
     weights = {"qkv_proj": 4096 * 6144, "o_proj": 4096**2, "gate_up_proj": 4096 * 28672, "down_proj": 4096 * 14336}
     seconds: dict[int, float] = defaultdict(float)
     for row in rows("profiles/llmservingsim/RTX4090_Llama-3.1-8B_tp1_dense.csv"):
@@ -133,73 +138,87 @@ def _rtx4090() -> Iterator[tuple[str, str, float]]:
             seconds[int(row["tokens"])] += float(row["time_us"]) / 1e6
     for tokens, taken in seconds.items():
         if tokens <= 16:
-            yield "RTX4090", "streaming", sum(weights.values()) * 2 / taken
+            yield "RTX4090", "Llama-3-8B", "streaming", sum(weights.values()) * 2 / taken
         if tokens >= 1024:
-            yield "RTX4090", "arithmetic", 2 * sum(weights.values()) * tokens / taken
+            yield "RTX4090", "Llama-3-8B", "arithmetic", 2 * sum(weights.values()) * tokens / taken
     for row in rows("profiles/llmservingsim/RTX4090_Llama-3.1-8B_tp1_attention.csv"):
         chunk, before, decodes, context = (
             float(row[name]) for name in ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
         )
         taken, read = float(row["time_us"]) / 1e6, decodes * context * 8 * 128 * 4
         if chunk == 0 and read >= BIG:
-            yield "RTX4090", "key_values", read / taken
+            yield "RTX4090", "Llama-3-8B", "key_values", read / taken
         if decodes == 0 and chunk >= 1024:
-            yield "RTX4090", "attention", 4 * 32 * 128 * chunk * (before + chunk / 2) / taken
+            yield "RTX4090", "Llama-3-8B", "attention", 4 * 32 * 128 * chunk * (before + chunk / 2) / taken
 
 
 def shares(left_out: frozenset[str]) -> dict[str, dict[str, float]]:
-    """By GPU and kind of operator the median share over each source, then the geometric mean of the sources."""
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """By GPU and kind of operator the median share over each source, then the geometric mean of the sources; without
+    the GPUs and models left out."""
+    medians: dict[tuple[str, str], list[float]] = defaultdict(list)
     for source in (_gemms, _attentions, _layers, _rtx4090):
-        for key, values in _by_gpu(source()).items():
-            if key[0] not in left_out:
-                found[key].append(median(values))
+        found: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for (gpu, model, kind), values in _remembered(source).items():
+            if gpu not in left_out and model not in left_out:
+                found[gpu, kind] += values
+        for key, values in found.items():
+            medians[key].append(median(values))
     result: dict[str, dict[str, float]] = defaultdict(dict)
-    for (gpu, kind), medians in found.items():
-        result[gpu][kind] = geometric_mean(medians)
+    for (gpu, kind), values in medians.items():
+        result[gpu][kind] = geometric_mean(values)
     return result
 
 
-_REMEMBERED: dict[str, dict[tuple[str, str], list[float]]] = {}
+@cache
+def _remembered(source: Callable[[], Iterator[Reached]]) -> dict[tuple[str, str, str], list[float]]:
+    found: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for gpu, model, kind, reached in source():
+        sheet = GPUS[gpu]
+        full = sheet.tflops_16bit * 1e12 if kind in ("arithmetic", "attention") else sheet.bandwidth_gb_s * 1e9
+        found[gpu, model, kind].append(reached / full)
+    return found
 
 
-def _by_gpu(source: Iterator[tuple[str, str, float]]) -> dict[tuple[str, str], list[float]]:
-    name = source.__name__
-    if name not in _REMEMBERED:
-        found: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for gpu, kind, reached in source:
-            sheet = GPUS[gpu]
-            full = sheet.tflops_16bit * 1e12 if kind in ("arithmetic", "attention") else sheet.bandwidth_gb_s * 1e9
-            found[gpu, kind].append(reached / full)
-        _REMEMBERED[name] = found
-    return _REMEMBERED[name]
-
-
-def all_reduces(left_out: frozenset[str]) -> tuple[float, float, dict[int, float]]:
-    """(seconds of a small one, share of a switched link in large ones, the same of PCIe by number of GPUs)"""
-    small, switched, pcie = [], [], defaultdict(list)
+def all_reduces(left_out: frozenset[str]) -> tuple[float, float, dict[int, tuple[float, float]]]:
+    """(seconds of a small one, share of a switched link in large ones, both of PCIe by number of GPUs)"""
+    small: dict[int, list[float]] = defaultdict(list)
+    large: dict[int, list[float]] = defaultdict(list)  # 0 GPUs stands for any number on a switched link
     for system, name in (("a100_sxm", "A100-80GB"), ("h100_sxm", "H100"), ("l40s", "L40S")):
         for row in rows(f"profiles/aic_ops/{system}_allreduce.csv"):
             if "graph" not in row["backend"] or name in left_out:
                 continue
             gpus, size, seconds = int(row["num_gpus"]), float(row["message_size"]) * 2, float(row["latency"]) / 1e3
-            share = 2 * (gpus - 1) / gpus * size / seconds / (GPUS[name].link_gb_s * 1e9)
-            if size <= 32768 and name != "L40S":
-                small.append(seconds)
+            key = gpus if name == "L40S" else 0
+            if size <= 32768:
+                small[key].append(seconds)
             elif 4e6 <= size <= 128e6:
-                (pcie[gpus] if name == "L40S" else switched).append(share)
-    return median(small), median(switched), {gpus: median(found) for gpus, found in sorted(pcie.items())}
+                large[key].append(2 * (gpus - 1) / gpus * size / seconds / (GPUS[name].link_gb_s * 1e9))
+    pcie = {gpus: (median(small[gpus]), median(large[gpus])) for gpus in sorted(small) if gpus}
+    return median(small[0]), median(large[0]), pcie
 
 
-def elementwise_bytes(left_out: frozenset[str]) -> float:
-    """Memory traffic of a layer's small kernels per token and unit of hidden size, at nominal bandwidth."""
-    found: dict[str, list[float]] = defaultdict(list)
+def small_kernels(left_out: frozenset[str]) -> tuple[float, float]:
+    """(seconds of a layer's small kernels with few tokens, attention included; their memory traffic with many tokens in
+    bytes per token and unit of hidden size, at nominal bandwidth)"""
+    few: dict[str, list[float]] = defaultdict(list)
+    many: dict[str, list[float]] = defaultdict(list)
     for row in rows("profiles/vidur_mlp_layer_ms.csv"):
-        gpu, tokens = VIDUR_GPUS[row["device"]], int(row["num_tokens"])
-        if row["model"] in VIDUR_SHAPES and gpu not in left_out and tokens >= 1024:
-            moved = float(row["elementwise_layer_ms"]) / 1e3 * GPUS[gpu].bandwidth_gb_s * 1e9
-            found[gpu].append(moved / tokens / VIDUR_SHAPES[row["model"]][0])
-    return geometric_mean(median(values) for values in found.values())
+        gpu, tokens, seconds = VIDUR_GPUS[row["device"]], int(row["num_tokens"]), float(row["elementwise_layer_ms"]) / 1e3
+        model, hidden, *_ = VIDUR_SHAPES.get(row["model"], ("", 0))
+        if not hidden or gpu in left_out or model in left_out:
+            continue
+        if tokens <= 16:
+            few[gpu].append(seconds)
+        if tokens >= 1024:
+            many[gpu].append(seconds * GPUS[gpu].bandwidth_gb_s * 1e9 / tokens / hidden)
+    attention: dict[str, list[float]] = defaultdict(list)
+    for system, name in (("a100_sxm", "A100-80GB"), ("h100_sxm", "H100"), ("l40s", "L40S")):
+        for row in rows(f"profiles/aic_ops/{system}_generation_attn_bf16.csv"):
+            read = float(row["batch_size"]) * (float(row["isl"]) + float(row["step"]))
+            if name not in left_out and read * float(row["num_key_value_heads"]) * 128 * 4 <= 1e6:
+                attention[name].append(float(row["latency_ms"]) / 1e3)
+    seconds = geometric_mean(map(median, few.values())) + geometric_mean(map(median, attention.values()))
+    return seconds, geometric_mean(map(median, many.values()))
 
 
 def geometric_mean(values: Iterable[float]) -> float:
@@ -230,6 +249,7 @@ def _silicon() -> Iterator[Point]:
             outputs=float(row["osl"]),
             tpot=float(row["silicon_tpot_ms"]) / 1e3,
             ttft=float(row["silicon_ttft_ms"]) / 1e3,
+            calibrates=row["conc_from"] == "reported",
         )
 
 
@@ -242,7 +262,7 @@ def _inference_bench() -> Iterator[Point]:
             continue
         yield Point(
             engine="vllm-2024",
-            kind="batch",
+            kind="whole batch",
             model=models[row["Model"]],
             gpu=gpus[row["Hardware"]],
             tp=int(row["Num of Hardware"]),
@@ -319,6 +339,7 @@ def _record() -> Iterator[Point]:
         outputs=0,
         tpot=sequence_seconds / sum(r["output_toks"] - 1 for r in requests),
         prompt_rate=sum(r["input_toks"] for r in requests) / span,
+        calibrates=False,
     )
 
 

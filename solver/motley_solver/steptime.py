@@ -71,8 +71,9 @@ class Calibration:
     fp8: float  # arithmetic in FP8 beside that in 16 bits, where the spec sheet says twice
     elementwise_bytes: float  # norms, rotation, residuals: memory traffic per token, layer and unit of hidden size
     all_reduce_seconds: float  # latency of a small one
-    link: float  # share of the link's bandwidth in large all-reduces
-    pcie: Mapping[int, float]  # the same without a switched link, by number of GPUs
+    ring: float  # share of the link's bandwidth in large all-reduces, counted as on a ring
+    reducing: float  # the same where the switch adds up on its way: less is moved, so it may be above 1
+    pcie: Mapping[int, tuple[float, float]]  # without a switch, by number of GPUs: latency and share
     step_seconds: float
     layer_seconds: float  # launches and small kernels
     sequence_seconds: float  # sampling and bookkeeping of a decoding sequence
@@ -88,13 +89,15 @@ CALIBRATION = Calibration(
     fp8=0.8,
     elementwise_bytes=32,
     all_reduce_seconds=5e-6,
-    link=0.52,
-    pcie={2: 0.59, 4: 0.12, 8: 0.06},
+    ring=0.52,
+    reducing=1.5,
+    pcie={2: (5e-6, 0.59), 4: (14e-6, 0.12), 8: (26e-6, 0.06)},
     step_seconds=1.5e-3,
     layer_seconds=20e-6,
     sequence_seconds=15e-6,
 )
 PCIE_GB_S = 64.0  # a link up to this is PCIe
+REDUCING_GB_S = 450.0  # NVLink 4 and above: NVSwitch sums in the network (SHARP)
 EXPERTS_AT_TOKENS = 32  # the batch for which a mixture's streamed experts are counted
 ESTIMATE_ERROR = 0.15
 UNMEASURED_ERROR = 0.25
@@ -152,9 +155,10 @@ def _communication(shape: ModelShape, gpu: Gpu, tensor_parallel: int, c: Calibra
     """Seconds per step and per token in all-reduces, two per layer, of 16-bit activations on a ring."""
     if tensor_parallel == 1:
         return 0.0, 0.0
-    times = 2 * shape.layers
-    share = c.link
     if gpu.link_gb_s <= PCIE_GB_S:
-        share = next(s for gpus, s in sorted(c.pcie.items()) if gpus >= min(tensor_parallel, max(c.pcie)))
+        latency, share = next(found for gpus, found in sorted(c.pcie.items()) if gpus >= min(tensor_parallel, max(c.pcie)))
+    else:
+        latency, share = c.all_reduce_seconds, c.reducing if gpu.link_gb_s >= REDUCING_GB_S else c.ring
+    times = 2 * shape.layers
     volume = 2 * (tensor_parallel - 1) / tensor_parallel * shape.hidden_size * 2
-    return times * c.all_reduce_seconds, times * volume / (gpu.link_gb_s * 1e9 * share)
+    return times * latency, times * volume / (gpu.link_gb_s * 1e9 * share)
