@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "router": "what the router adds to a call of the engine (a minute)",
+    "planner": "the optimisation on made-up fleets of 1 to 300 models (some minutes)",
     "control-plane": "the operator on a real API server with fake nodes (a quarter of an hour)",
 }
 
