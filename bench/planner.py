@@ -85,7 +85,7 @@ class Speed:
         tokens = bucket.input_tokens + bucket.output_tokens
         if room < tokens * kv:
             return 0.0
-        efficiency = tp**-0.12 if tp > 1 else 1.0
+        efficiency = float(tp) ** -0.12
         prefill = bucket.input_tokens * 2e9 * self.billions / (gpu.tflops_16bit * 1e12 * 0.5 * tp * efficiency)
         if prefill > self.ttft + bucket.input_tokens / 4000:
             return 0.0
@@ -97,7 +97,7 @@ class Speed:
             return 0.0
         decode = bucket.output_tokens * (fixed + each * batch) / batch
         seconds = {"aggregated": prefill + decode, "prefill": prefill, "decode": decode}[role]
-        return 0.9 / seconds
+        return 0.9 / float(seconds)
 
 
 def pools_of(count: int, models: int) -> tuple[Pool, ...]:
