@@ -57,7 +57,10 @@ TAMPERED = {
         "allowed are 0 to",
     ),
     "nodes of an unknown pool": (lambda p: replace(p, nodes=(*p.nodes, PoolNodes("moon", 1, 1.0))), "unknown pool"),
-    "a negative number of nodes": (lambda p: replace(p, nodes=(PoolNodes("H100", -1, 10.0),)), "-1 nodes"),
+    "a negative number of nodes": (
+        lambda p: replace(p, nodes=(replace(p.nodes[0], nodes=-1), *p.nodes[1:])),
+        "-1 nodes",
+    ),
     "another price": (
         lambda p: replace(p, nodes=(replace(p.nodes[0], price_per_node_hour=1.0), *p.nodes[1:])),
         "price",
