@@ -7,6 +7,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
+    "melange": "mixes of GPUs: against Mélange's formulation, enumeration and awkward inputs (ten minutes)",
+    "savings": "what a mix saves, in the shape of Mélange's tables (a quarter of an hour; reads ../shared/data)",
     "router": "what the router adds to a call of the engine (a minute)",
     "control-plane": "the operator on a real API server with fake nodes (a quarter of an hour)",
 }

@@ -4,6 +4,7 @@ from itertools import product
 from math import inf
 
 import pulp
+from melange_slices import sliced
 
 from motley_solver.problem import ModelDemand, Pool, Problem
 
@@ -57,24 +58,6 @@ def _fits(model: ModelDemand, nodes: dict[str, int], headroom: float) -> bool:
 
 
 def cheapest_by_slices(model: ModelDemand, pools: tuple[Pool, ...], slices: int) -> float:
-    """Each bucket cut in equal slices, each slice served whole by one GPU type."""
-    program = pulp.LpProblem("slices", pulp.LpMinimize)
-    price = {pool.name: pool.price_per_node_hour for pool in pools}
-    nodes = {c.key: program.add_variable(f"n{j}", 0, 100, "Integer") for j, c in enumerate(model.configurations)}
-    load: dict[str, list[tuple[pulp.LpVariable, float]]] = {c.key: [] for c in model.configurations}
-    for i, bucket in enumerate(model.buckets):
-        for part in range(slices):
-            choice = []
-            for j, c in enumerate(model.configurations):
-                rate = c.capacity(bucket.bucket).rate
-                if rate > 0:
-                    x = program.add_variable(f"x{i}_{part}_{j}", 0, 1, "Integer")
-                    choice.append((x, 1.0))
-                    load[c.key].append((x, bucket.rate / slices / rate))
-            program += pulp.LpAffineExpression(choice) == 1
-    for key, terms in load.items():
-        program += pulp.LpAffineExpression([*terms, (nodes[key], -1.0)]) <= 0
-    program.setObjective(pulp.LpAffineExpression([(nodes[c.key], price[c.pools[0]]) for c in model.configurations]))
-    program.solve(pulp.getSolver("HiGHS", msg=False, timeLimit=20, gapRel=1e-6))
-    assert program.sol_status == pulp.LpSolutionOptimal
-    return float(pulp.value(program.objective))
+    found = sliced(model, pools, slices)
+    assert found.status == "optimal"
+    return found.cost

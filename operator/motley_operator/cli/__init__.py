@@ -4,7 +4,9 @@ when it runs, so that help is there at once."""
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 PLANNED, INVALID, INCOMPLETE, UNSOLVED = 0, 2, 3, 4
 
@@ -14,6 +16,9 @@ examples:
   {prog} plan -f deploy/ -o json                 every .yaml, .yml and .json file of a folder
   kubectl get gpupools,models,profiles -A -o yaml | {prog} plan -f -
                                                  plan anew for what a cluster declares
+  {prog} solve --melange config.json -o json     the cheapest mix for an input of Mélange's solver
+  {prog} profile import a100.json --gpu A100-80GB --model config.json
+                                                 a throughput table of Mélange or AIBrix as a Profile
 """
 _PLAN = """\
 Decide on which GPUs the Models run, from the files that kubectl applies and without a cluster: validate as the API
@@ -27,13 +32,42 @@ exit codes:
   3  infeasible, or something is not served or left out; the plan is printed all the same
   4  no plan was found within the time limit
 """
+_SOLVE = """\
+Find how many instances of each GPU type serve a workload at the least cost, for the JSON that Mélange's released solver
+reads:
+
+  gpu_info                {NAME: {cost, tputs[i][j], max?}}: price per hour, requests/s of one instance for each size
+                          bucket (0: does not fit), and at most how many instances
+  workload_distribution   [i][j]: the share of each bucket
+  total_request_rate      requests/s
+  headroom                optional: 0.1 plans for 10 % more load
+  slice_factor            accepted and not needed: buckets are split as finely as it pays
+"""
+_IMPORT = """\
+Print Profiles for `kubectl apply -f -` or `plan -f -`, with the throughput tables of other programs:
+
+  Mélange   gpu_info: {NAME: {tputs[input][output]}}; the edges of the size buckets must be given
+  AIBrix    gpu, tputs[output][input], indexes: [output tokens, input tokens], slos
+
+Throughputs are requests/s of one replica within the SLO that they were measured at. A plan takes them as they are,
+whatever the Model's own SLO: import a table that was measured at that SLO or a tighter one. The annotation
+motley.dev/slo says which it was. Cells of 0 are left out: such a size cannot be served. Prices are not imported.
+"""
+_SOLVE_EXIT = """\
+exit codes:
+  0  solved: status optimal, or feasible if the time limit came first
+  2  bad input: nothing on standard output, one line on standard error
+  3  infeasible: not all load can be served; reason names the buckets or the caps
+  4  unsolved: nothing was found within the time limit
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     prog = "kubectl motley" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "motley"
     options = _parser(prog).parse_args(arguments)
     try:
-        return _version() if options.command == "version" else _plan(options)
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has seen enough
@@ -42,21 +76,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Plan large language models onto a heterogeneous GPU fleet.",
         epilog=_EXAMPLES.format(prog=prog),
-        formatter_class=plain,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_plan(commands, prog)
+    _add_solve(commands, prog)
+    _add_profile(commands)
+    commands.add_parser("version", help="print the version").set_defaults(run=_version)
+    return parser
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _add_plan(commands: "Commands", prog: str) -> None:
     plan = commands.add_parser(
         "plan",
         help="what would run where, and what it would cost, without a cluster",
         description=_PLAN,
         epilog=f"{_EXAMPLES.format(prog=prog)}\n{_EXIT}",
-        formatter_class=plain,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    plan.set_defaults(run=_plan)
     plan.add_argument(
         "-f",
         "--filename",
@@ -74,8 +120,74 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="longest time to look for a better plan; default: %(default)g",
     )
-    commands.add_parser("version", help="print the version")
-    return parser
+
+
+def _add_solve(commands: "Commands", prog: str) -> None:
+    solve = commands.add_parser(
+        "solve",
+        help="the cheapest mix of GPUs for an input of Mélange's solver",
+        description=_SOLVE,
+        epilog=_SOLVE_EXIT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    solve.set_defaults(run=_solve)
+    solve.add_argument("--melange", required=True, metavar="CONFIG.json", help="the input; - is standard input")
+    solve.add_argument("-o", "--output", choices=("table", "json"), default="table", help="default: %(default)s")
+    solve.add_argument(
+        "--time-limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop then with the best mix found; without it the answer is exact, however long that takes",
+    )
+
+
+def _add_profile(commands: "Commands") -> None:
+    profile = commands.add_parser("profile", help="what is known of a GPU's speed")
+    verbs = profile.add_subparsers(dest="verb", required=True, metavar="VERB")
+    plain = argparse.RawDescriptionHelpFormatter
+    imports = verbs.add_parser(
+        "import", help="throughput tables of others as Profiles", description=_IMPORT, formatter_class=plain
+    )
+    imports.set_defaults(run=_import)
+    imports.add_argument(
+        "files", nargs="+", metavar="FILE", help="a JSON file of Mélange or AIBrix; - is standard input"
+    )
+    imports.add_argument(
+        "--model", required=True, metavar="PATH", help="whose speed it is: a config.json, or a Model as YAML"
+    )
+    imports.add_argument(
+        "--gpu",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="for a name in the files: the GPU type that GPUPools call it; once per table, in order",
+    )
+    imports.add_argument(
+        "--tensor-parallel", type=int, default=1, metavar="GPUS", help="of one replica; default: %(default)s"
+    )
+    imports.add_argument("--dtype", help="of the weights; default: the Model's, with a config.json bfloat16")
+    imports.add_argument(
+        "--date", default="", metavar="YYYY-MM-DD", help="of the measurement; default: as the file says"
+    )
+    imports.add_argument(
+        "--slo", default="", metavar="TEXT", help="that the throughputs hold for, where the file does not say"
+    )
+    imports.add_argument(
+        "--input-tokens",
+        type=_edges,
+        metavar="N,N,…",
+        help="upper edges of the first index of Mélange's tputs, which the file lacks",
+    )
+    imports.add_argument("--output-tokens", type=_edges, metavar="N,N,…", help="upper edges of the second index")
+
+
+def _edges(text: str) -> tuple[int, ...]:
+    edges = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
+    if edges[0] < 1 or any(high <= low for low, high in pairwise(edges)):
+        raise argparse.ArgumentTypeError(
+            f"must be rising whole numbers of tokens, for example 25,100,500, not {text!r}"
+        )
+    return edges
 
 
 def _seconds(text: str) -> float:
@@ -88,7 +200,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _version() -> int:
+def _version(options: argparse.Namespace) -> int:
     from motley_operator import __version__
 
     print(f"motley {__version__}")
@@ -99,3 +211,15 @@ def _plan(options: argparse.Namespace) -> int:
     from motley_operator.cli.plan import run
 
     return run(options.filename, options.output, options.time_limit)
+
+
+def _solve(options: argparse.Namespace) -> int:
+    from motley_operator.cli.melange import run
+
+    return run(options.melange, options.output, options.time_limit)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from motley_operator.cli.profile import run
+
+    return run(options)

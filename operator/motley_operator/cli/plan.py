@@ -2,12 +2,9 @@
 is done elsewhere; the decision is the operator's own."""
 
 import json
-import os
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,18 +14,16 @@ from motley_operator.api import Model
 from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED, render, report
 from motley_operator.cli.loading import loaded
 from motley_operator.cli.shapes import shaped
+from motley_operator.cli.terminal import progress, standard_output_kept_clean
 from motley_operator.cli.validate import Given, checked
 from motley_operator.cli.yamltree import Mistake
 from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
 from motley_operator.solving import Solver
 
-PATIENCE = 2.0
-"""Seconds after which somebody who waits is told what for."""
-
 
 def run(paths: Sequence[str], output: str, time_limit: float) -> int:
-    with _progress() as tell:
+    with progress() as tell:
         tell("Reading and checking the files")
         given, mistakes = _read(paths)
         if mistakes:
@@ -38,7 +33,7 @@ def run(paths: Sequence[str], output: str, time_limit: float) -> int:
         tell("Estimating what each GPU can serve")
         formulation = formulated(_view(given, datetime.now(UTC)), disaggregated=True)
         tell("Looking for the cheapest plan")
-        with _standard_output_kept_clean():
+        with standard_output_kept_clean():
             outcome = Solver(time_limit)(formulation.problem)
     found = report.report(outcome, formulation, _refused(formulation, given))
     _print(found, output)
@@ -96,36 +91,3 @@ def _print(found: dict[str, Any], output: str) -> None:
     else:
         print(render.plain(found))
     sys.stdout.flush()
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """On a terminal, says what goes on once it takes longer than a moment."""
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    from rich.console import Console
-
-    status = Console(stderr=True).status("")
-    timer = threading.Timer(PATIENCE, status.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield status.update
-    finally:
-        timer.cancel()
-        timer.join()
-        status.stop()
-
-
-@contextmanager
-def _standard_output_kept_clean() -> Iterator[None]:
-    """The solver's library may write to the process's standard output, which belongs to the report."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -44,7 +44,7 @@ def tables(report: Json) -> Iterator[Table]:
 
 def plain(report: Json) -> str:
     """Columns padded with spaces, no lines, no colours."""
-    return "\n\n".join([headline(report), *("\n".join(_aligned(table)) for table in tables(report))])
+    return "\n\n".join([headline(report), *("\n".join(aligned(table)) for table in tables(report))])
 
 
 def pretty(report: Json) -> None:
@@ -64,7 +64,8 @@ def pretty(report: Json) -> None:
         console.print(rich)
 
 
-def _aligned(table: Table) -> Iterator[str]:
+def aligned(table: Table) -> Iterator[str]:
+    """The lines of a table, its columns padded with spaces."""
     lines = [table.columns, *table.rows]
     widths = [max(len(line[index]) for line in lines) for index in range(len(table.columns))]
     for line in lines:

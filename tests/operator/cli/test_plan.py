@@ -346,7 +346,7 @@ def test_standard_output_holds_the_report_alone(tmp_path: Path) -> None:
 
 
 def test_a_terminal_gets_tables_and_progress(tmp_path: Path) -> None:
-    program = "import sys; from motley_operator.cli import main, plan; plan.PATIENCE = 0; sys.exit(main())"
+    program = "import sys; from motley_operator.cli import main, terminal; terminal.PATIENCE = 0; sys.exit(main())"
     terminal, inside = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", program, "plan", "-f", str(written(tmp_path, EXAMPLE))],
