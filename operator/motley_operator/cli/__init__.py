@@ -74,6 +74,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="longest time to look for a better plan; default: %(default)g",
     )
+    plan.add_argument(
+        "--explain", action="store_true", help="why it is so, and what else could be: takes up to the time limit again"
+    )
+    plan.add_argument("--against", metavar="CURRENT.json", help="what would change from an earlier output of -o json")
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -98,4 +102,4 @@ def _version() -> int:
 def _plan(options: argparse.Namespace) -> int:
     from motley_operator.cli.plan import run
 
-    return run(options.filename, options.output, options.time_limit)
+    return run(options.filename, options.output, options.time_limit, options.explain, options.against)

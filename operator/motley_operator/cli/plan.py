@@ -15,6 +15,9 @@ import yaml
 
 from motley_operator.api import Model
 from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED, render, report
+from motley_operator.cli.against import changes, earlier_report
+from motley_operator.cli.explain import explanation
+from motley_operator.cli.jsoninput import BadInput
 from motley_operator.cli.loading import loaded
 from motley_operator.cli.shapes import shaped
 from motley_operator.cli.validate import Given, checked
@@ -22,6 +25,7 @@ from motley_operator.cli.yamltree import Mistake
 from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
 from motley_operator.solving import Solver
+from motley_solver.plan import Plan
 
 PATIENCE = 2.0
 """Seconds after which somebody who waits is told what for."""
@@ -36,11 +40,18 @@ def run(paths: Sequence[str], output: str, time_limit: float) -> int:
                 print(mistake, file=sys.stderr)
             return INVALID
         tell("Estimating what each GPU can serve")
-        formulation = formulated(_view(given, datetime.now(UTC)))
+        view = _view(given, datetime.now(UTC))
+        formulation = formulated(view)
         tell("Looking for the cheapest plan")
         with _standard_output_kept_clean():
             outcome = Solver(time_limit)(formulation.problem)
-    found = report.report(outcome, formulation, _refused(formulation, given))
+        found = report.report(outcome, formulation, _refused(formulation, given))
+        if explain and isinstance(outcome, Plan):
+            tell("Asking what else could be, and what it would cost")
+            with standard_output_kept_clean():
+                found["explanation"] = explanation(outcome, formulation, view, formulated, time_limit)
+    if earlier is not None:
+        found["changes"] = changes(earlier, found)
     _print(found, output)
     return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)
 
