@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import ceil, fsum
+from math import ceil, floor, fsum, inf
 from time import monotonic
 from typing import Any
 
@@ -35,8 +35,10 @@ Json = dict[str, Any]
 RELATIVE_GAP = 1e-6
 NO_LIMIT = 86_400.0
 """Seconds, where no time limit is given: exact, or it was a day."""
-MOST_INSTANCES = 1e9
+MOST_INSTANCES = 1e12
 """For one bucket; a GPU type that needs more does not serve it."""
+PACKED = 5e-7
+"""Of the bill: what it may cost in all that instances without number are bought in packs."""
 SUM_TOLERANCE = 1e-6
 LISTED = 20
 """Buckets that a reason names."""
@@ -139,25 +141,72 @@ def _unknown(value: Mapping[str, Any], known: tuple[str, ...], *where: str) -> I
 
 
 def problem_of(config: Config) -> Problem:
-    """One pool per GPU type with one GPU per node, and as many nodes as all its load could need or `max` allows."""
+    """One pool per GPU type, one pack of instances per node, and as many nodes as pay at all or `max` allows."""
     buckets = {cell: Bucket(*cell) for cell in config.rates}
+    packs, highest = packs_of(config), _highest_bill(config)
     configurations, pools = [], []
     for name, gpu in config.gpus.items():
-        able = {cell: gpu.tputs[cell] for cell in config.rates if _instances(config, gpu, cell) <= MOST_INSTANCES}
-        needed = ceil(fsum(_instances(config, gpu, cell) for cell in able)) + 1
-        most = needed if gpu.most is None else min(needed, gpu.most)
-        pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost, most))
+        pack = packs[name]
+        useful = min(_needed(config, gpu), highest / gpu.cost if gpu.cost else inf)
+        most = ceil(useful / pack) + 1 if _endless(config, gpu) else gpu.most or 0
+        pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost * pack, most))
+        able = {cell: gpu.tputs[cell] * pack for cell in config.rates if _serves(config, gpu, cell)}
         capacities = tuple(Capacity(buckets[cell], tput, tput) for cell, tput in able.items())
         configurations.append(Configuration(name, name, 1, (name,), capacities, EngineSettings(0, 0, 0), gpus=1))
     loads = tuple(BucketLoad(buckets[cell], rate) for cell, rate in config.rates.items())
     return Problem((ModelDemand("melange", loads, tuple(configurations)),), tuple(pools), headroom=config.headroom)
 
 
+def packs_of(config: Config) -> Mapping[str, int]:
+    """How many instances of a type are bought at a time: 1, unless the bill is of so many that a pack more of every
+    type is less than PACKED of it. Whole numbers beyond some 10⁸ are beyond the solver's tolerances."""
+    spare = PACKED * _lowest_bill(config) / len(config.gpus)
+    packable = {name for name, gpu in config.gpus.items() if gpu.cost and _endless(config, gpu)}
+    return {name: max(1, floor(spare / gpu.cost)) if name in packable else 1 for name, gpu in config.gpus.items()}
+
+
+def _lowest_bill(config: Config) -> float:
+    """No mix costs less: every bucket at its cheapest type, in parts of instances."""
+    return fsum(min(_bills(config, cell).values(), default=0.0) for cell in config.rates)
+
+
+def _highest_bill(config: Config) -> float:
+    """Some mix costs no more: every bucket at its cheapest type without a cap, in whole instances; inf without one."""
+    loads: dict[str, float] = {}
+    for cell in config.rates:
+        bills = {name: bill for name, bill in _bills(config, cell).items() if _endless(config, config.gpus[name])}
+        if not bills:
+            return inf
+        best = min(bills, key=lambda name: bills[name])
+        loads[best] = loads.get(best, 0.0) + _instances(config, config.gpus[best], cell)
+    return fsum(ceil(load) * config.gpus[name].cost for name, load in loads.items())
+
+
+def _bills(config: Config, cell: Cell) -> dict[str, float]:
+    """What one bucket costs at each type that serves it."""
+    able = {name: gpu for name, gpu in config.gpus.items() if _serves(config, gpu, cell)}
+    return {name: _instances(config, gpu, cell) * gpu.cost for name, gpu in able.items()}
+
+
+def _needed(config: Config, gpu: GpuType) -> float:
+    """What all load that it can serve takes of one GPU type."""
+    return fsum(_instances(config, gpu, cell) for cell in config.rates if _serves(config, gpu, cell))
+
+
+def _endless(config: Config, gpu: GpuType) -> bool:
+    """No cap, or one that is never reached."""
+    return gpu.most is None or gpu.most > _needed(config, gpu)
+
+
+def _serves(config: Config, gpu: GpuType, cell: Cell) -> bool:
+    return _instances(config, gpu, cell) <= MOST_INSTANCES
+
+
 def _instances(config: Config, gpu: GpuType, cell: Cell) -> float:
     """What all load of one bucket takes of one GPU type."""
     tput = gpu.tputs[cell]
     load = config.rates[cell] * (1 + config.headroom)
-    return load / tput if tput > load / (2 * MOST_INSTANCES) else float("inf")
+    return load / tput if tput > load / (2 * MOST_INSTANCES) else inf
 
 
 # --- the answer ---
@@ -165,10 +214,11 @@ def _instances(config: Config, gpu: GpuType, cell: Cell) -> float:
 
 def answer(config: Config, time_limit: float | None) -> Json:
     """The JSON object of `-o json`."""
-    started = monotonic()
+    started, packs = monotonic(), packs_of(config)
     if reasons := list(_hopeless(config)):
         return _without_plan("infeasible", "; ".join(reasons), started)
-    outcome: Outcome = solve(problem_of(config), time_limit or NO_LIMIT, RELATIVE_GAP)
+    packing = PACKED if any(pack > 1 for pack in packs.values()) else 0.0
+    outcome: Outcome = solve(problem_of(config), time_limit or NO_LIMIT, RELATIVE_GAP - packing)
     match outcome:
         case Infeasible(reasons=found):
             return _without_plan("infeasible", "; ".join(found), started)
@@ -178,11 +228,13 @@ def answer(config: Config, time_limit: float | None) -> Json:
             return _without_plan("infeasible", _too_small_caps(config, outcome), started)
         case Plan(complete=False):
             return _without_plan("unsolved", "no plan that serves all load was found in time: allow more", started)
+    counts = {name: _count(config, outcome, name, packs[name]) for name in config.gpus}
+    cost = fsum(count * config.gpus[name].cost for name, count in counts.items())
     return {
         "status": "optimal" if outcome.proven else "feasible",
-        "cost": float(outcome.cost_per_hour),
-        "lower_bound": float(outcome.lower_bound),
-        "counts": {name: _count(outcome, name) for name in config.gpus},
+        "cost": cost,
+        "lower_bound": min(cost, outcome.lower_bound * (1 - packing)),
+        "counts": counts,
         "assignment": list(_assignment(outcome)),
         "reason": "",
         "solve_seconds": monotonic() - started,
@@ -201,8 +253,15 @@ def _without_plan(status: str, reason: str, started: float) -> Json:
     }
 
 
-def _count(plan: Plan, gpu: str) -> int:
-    return sum(allocation.replicas for allocation in plan.allocations if allocation.pool == gpu)
+def _count(config: Config, plan: Plan, name: str, pack: int) -> int:
+    """All packs, without what the last one has to spare."""
+    packed = pack * sum(allocation.replicas for allocation in plan.allocations if allocation.pool == name)
+    routes = [route for route in plan.assignment if route.configuration == name]
+    cells = [(route.bucket.input_tokens, route.bucket.output_tokens) for route in routes]
+    load = fsum(
+        route.share * _instances(config, config.gpus[name], cell) for route, cell in zip(routes, cells, strict=True)
+    )
+    return packed - max(0, min(pack - 1, floor(packed - load)))
 
 
 def _assignment(plan: Plan) -> Iterator[Json]:
@@ -220,7 +279,7 @@ def _hopeless(config: Config) -> Iterator[str]:
     without: list[Cell] = []
     forbidden: dict[str, list[Cell]] = {}
     for cell in config.rates:
-        able = [name for name, gpu in config.gpus.items() if _instances(config, gpu, cell) <= MOST_INSTANCES]
+        able = [name for name, gpu in config.gpus.items() if _serves(config, gpu, cell)]
         if not able:
             without.append(cell)
         elif all(config.gpus[name].most == 0 for name in able):
