@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil, floor, fsum, inf
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED
@@ -39,6 +40,8 @@ MOST_INSTANCES = 1e12
 """For one bucket; a GPU type that needs more does not serve it."""
 PACKED = 5e-7
 """Of the bill: what it may cost in all that instances without number are bought in packs."""
+EACH: Mapping[str, int] = MappingProxyType({})
+"""No packs."""
 SUM_TOLERANCE = 1e-6
 LISTED = 20
 """Buckets that a reason names."""
@@ -140,13 +143,13 @@ def _unknown(value: Mapping[str, Any], known: tuple[str, ...], *where: str) -> I
 # --- the question ---
 
 
-def problem_of(config: Config) -> Problem:
+def problem_of(config: Config, packs: Mapping[str, int] = EACH) -> Problem:
     """One pool per GPU type, one pack of instances per node, and as many nodes as pay at all or `max` allows."""
     buckets = {cell: Bucket(*cell) for cell in config.rates}
-    packs, highest = packs_of(config), _highest_bill(config)
+    highest = _highest_bill(config)
     configurations, pools = [], []
     for name, gpu in config.gpus.items():
-        pack = packs[name]
+        pack = packs.get(name, 1)
         useful = min(_needed(config, gpu), highest / gpu.cost if gpu.cost else inf)
         most = ceil(useful / pack) + 1 if _endless(config, gpu) else gpu.most or 0
         pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost * pack, most))
@@ -157,29 +160,25 @@ def problem_of(config: Config) -> Problem:
     return Problem((ModelDemand("melange", loads, tuple(configurations)),), tuple(pools), headroom=config.headroom)
 
 
-def packs_of(config: Config) -> Mapping[str, int]:
-    """How many instances of a type are bought at a time: 1, unless the bill is of so many that a pack more of every
-    type is less than PACKED of it. Whole numbers beyond some 10⁸ are beyond the solver's tolerances."""
-    spare = PACKED * _lowest_bill(config) / len(config.gpus)
-    packable = {name for name, gpu in config.gpus.items() if gpu.cost and _endless(config, gpu)}
-    return {name: max(1, floor(spare / gpu.cost)) if name in packable else 1 for name, gpu in config.gpus.items()}
-
-
-def _lowest_bill(config: Config) -> float:
-    """No mix costs less: every bucket at its cheapest type, in parts of instances."""
-    return fsum(min(_bills(config, cell).values(), default=0.0) for cell in config.rates)
+def _packs(config: Config) -> Mapping[str, int]:
+    """How many instances of a type are bought at a time, where bills are of so many that it makes no difference.
+    Whole numbers beyond some 10⁸ are beyond the solver's tolerances."""
+    spare = PACKED / 2 * _highest_bill(config) / len(config.gpus)
+    able = {name: gpu for name, gpu in config.gpus.items() if gpu.cost and _endless(config, gpu)}
+    return {name: floor(spare / gpu.cost) for name, gpu in able.items() if spare >= 2 * gpu.cost}
 
 
 def _highest_bill(config: Config) -> float:
-    """Some mix costs no more: every bucket at its cheapest type without a cap, in whole instances; inf without one."""
+    """Some mix costs no more: every bucket that may at its cheapest type without a cap, and all that caps allow."""
     loads: dict[str, float] = {}
     for cell in config.rates:
         bills = {name: bill for name, bill in _bills(config, cell).items() if _endless(config, config.gpus[name])}
-        if not bills:
-            return inf
-        best = min(bills, key=lambda name: bills[name])
-        loads[best] = loads.get(best, 0.0) + _instances(config, config.gpus[best], cell)
-    return fsum(ceil(load) * config.gpus[name].cost for name, load in loads.items())
+        if bills:
+            best = min(bills, key=lambda name: bills[name])
+            loads[best] = loads.get(best, 0.0) + _instances(config, config.gpus[best], cell)
+    capped = [gpu for gpu in config.gpus.values() if not _endless(config, gpu)]
+    everything = fsum(ceil(load) * config.gpus[name].cost for name, load in loads.items())
+    return everything + fsum((gpu.most or 0) * gpu.cost for gpu in capped)
 
 
 def _bills(config: Config, cell: Cell) -> dict[str, float]:
@@ -214,11 +213,10 @@ def _instances(config: Config, gpu: GpuType, cell: Cell) -> float:
 
 def answer(config: Config, time_limit: float | None) -> Json:
     """The JSON object of `-o json`."""
-    started, packs = monotonic(), packs_of(config)
+    started = monotonic()
     if reasons := list(_hopeless(config)):
         return _without_plan("infeasible", "; ".join(reasons), started)
-    packing = PACKED if any(pack > 1 for pack in packs.values()) else 0.0
-    outcome: Outcome = solve(problem_of(config), time_limit or NO_LIMIT, RELATIVE_GAP - packing)
+    outcome, packs, waste = _solved(config, time_limit or NO_LIMIT)
     match outcome:
         case Infeasible(reasons=found):
             return _without_plan("infeasible", "; ".join(found), started)
@@ -228,17 +226,28 @@ def answer(config: Config, time_limit: float | None) -> Json:
             return _without_plan("infeasible", _too_small_caps(config, outcome), started)
         case Plan(complete=False):
             return _without_plan("unsolved", "no plan that serves all load was found in time: allow more", started)
-    counts = {name: _count(config, outcome, name, packs[name]) for name in config.gpus}
+    counts = {name: _count(config, outcome, name, packs.get(name, 1)) for name in config.gpus}
     cost = fsum(count * config.gpus[name].cost for name, count in counts.items())
     return {
         "status": "optimal" if outcome.proven else "feasible",
         "cost": cost,
-        "lower_bound": min(cost, outcome.lower_bound * (1 - packing)),
+        "lower_bound": min(cost, outcome.lower_bound - waste),
         "counts": counts,
         "assignment": list(_assignment(outcome)),
         "reason": "",
         "solve_seconds": monotonic() - started,
     }
+
+
+def _solved(config: Config, time_limit: float) -> tuple[Outcome, Mapping[str, int], float]:
+    """In packs where there are any and their possible waste is within PACKED of the bill. Last comes that waste."""
+    packs = _packs(config)
+    if packs:
+        outcome = solve(problem_of(config, packs), time_limit, RELATIVE_GAP - PACKED)
+        waste = fsum(pack * config.gpus[name].cost for name, pack in packs.items())
+        if not isinstance(outcome, Plan) or waste <= PACKED * outcome.lower_bound:
+            return outcome, packs, waste
+    return solve(problem_of(config), time_limit, RELATIVE_GAP), EACH, 0.0
 
 
 def _without_plan(status: str, reason: str, started: float) -> Json:
