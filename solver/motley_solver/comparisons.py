@@ -31,13 +31,10 @@ def _restricted(model: ModelDemand, gpu: str) -> ModelDemand:
 
 
 def _alone(problem: Problem, plan: Plan, gpu: str, time_limit_seconds: float) -> Comparison:
-    alone = replace(
-        problem,
-        models=tuple(_restricted(model, gpu) for model in problem.models),
-        pools=tuple(pool for pool in problem.pools if pool.gpu == gpu or pool.gpus_per_node == 0),
-        running=(),
-    )
-    outcome = solve(alone, time_limit_seconds)
+    """The pools stay, so that reserved nodes of other types are paid here as they are in the plan. Nothing runs yet:
+    what a move to it would cost is no part of what it costs."""
+    models = tuple(_restricted(model, gpu) for model in problem.models)
+    outcome = solve(replace(problem, models=models, running=()), time_limit_seconds)
     if isinstance(outcome, Infeasible):
         return Comparison(gpu, None, outcome.reasons[0])
     if isinstance(outcome, Unsolved):

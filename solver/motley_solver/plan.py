@@ -47,6 +47,16 @@ class Assignment:
 
 
 @dataclass(frozen=True)
+class Survival:
+    """Evidence for the survivability floors: routes with which the replicas outside the lost spot pool still serve the
+    floor of every bucket that the plan serves, for each model that has a floor and a replica in this pool. Shares are
+    of the bucket's whole rate; headroom is not needed, all else holds as for the plan's own assignment."""
+
+    lost_pool: str
+    assignment: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True)
 class Unserved:
     model: str
     bucket: Bucket
@@ -66,7 +76,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """One model's part of a plan. `cost_per_hour` is its share of the nodes it stands on, by GPUs (CPUs without)."""
+    """One model's part of a plan. `within_slo` is what is served less every route outside the SLO (a disaggregated
+    request has two routes). `cost_per_hour` is its share of the nodes it stands on, by GPUs (CPUs without); reserved
+    nodes on which nothing stands are nobody's."""
 
     model: str
     replicas: int
@@ -97,6 +109,7 @@ class Plan:
     comparisons: tuple[Comparison, ...] = ()
     switching_per_hour: float = 0.0  # for each started replica: its part of a node × price × start / horizon hours
     risk_per_hour: float = 0.0  # for each spot node: price × interruptions per hour × start hours
+    survivals: tuple[Survival, ...] = ()  # one per spot pool on which a model with a survivability floor stands
 
     @property
     def complete(self) -> bool:

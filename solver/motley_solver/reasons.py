@@ -4,7 +4,7 @@ it decides nothing."""
 from collections.abc import Iterable, Mapping
 
 from motley_solver.packing import per_node, size_of
-from motley_solver.problem import Capacity, Configuration, ModelDemand, Pool, Problem, ShortfallKind
+from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Shortfall, ShortfallKind
 from motley_solver.workload import Bucket
 
 
@@ -14,46 +14,61 @@ def room_in(configuration: Configuration, pools: Mapping[str, Pool]) -> list[Poo
     return [pool for pool in known if pool.max_nodes > 0 and per_node(size_of(configuration), pool) > 0]
 
 
-def _nearest(short: Iterable[tuple[Configuration, Capacity]], kind: ShortfallKind) -> tuple[str, float, float] | None:
-    """The configuration that lacks least: (key, needed, available)."""
-    found = [
-        (c.shortfall.needed / max(c.shortfall.available, 1e-12), configuration.key, c.shortfall)
-        for configuration, c in short
-        if c.shortfall is not None and c.shortfall.kind == kind
+def servable(able: Iterable[Configuration], pools: Mapping[str, Pool]) -> bool:
+    """Do these make a route: an aggregated one, or a prefill and a decode one that understand each other's caches?"""
+    prefill: set[tuple[str, str]] = set()
+    decode: set[tuple[str, str]] = set()
+    for c in able:
+        if c.role == "aggregated":
+            return True
+        side = prefill if c.role == "prefill" else decode
+        side |= {(pools[name].fabric, c.kv_class) for name in c.pools if name in pools and pools[name].fabric}
+    return bool(prefill & decode)
+
+
+_KINDS: tuple[ShortfallKind, ...] = ("tpot", "ttft", "kv", "context", "memory")
+"""In the order in which a cure is worth trying."""
+
+
+def nearest_shortfall(model: ModelDemand, bucket: Bucket) -> tuple[str, Shortfall] | None:
+    """What came nearest to serving a bucket that nothing serves, latency before memory, and what it lacks."""
+    short = [
+        (c.shortfall.needed / max(c.shortfall.available, 1e-12), key, c.shortfall)
+        for key, c in ((configuration.key, configuration.capacity(bucket)) for configuration in model.configurations)
+        if c.shortfall is not None and c.rate == 0
     ]
-    if not found:
-        return None
-    _, key, shortfall = min(found, key=lambda entry: entry[:2])
-    return key, shortfall.needed, shortfall.available
+    for kind in _KINDS:
+        if of_kind := [entry for entry in short if entry[2].kind == kind]:
+            _, key, shortfall = min(of_kind, key=lambda entry: entry[:2])
+            return key, shortfall
+    return None
 
 
 def _incapable(model: ModelDemand, bucket: Bucket) -> str:
-    """No configuration attains the SLO; what came nearest to it, latency before memory."""
-    short = [(configuration, configuration.capacity(bucket)) for configuration in model.configurations]
-    for kind, name, field in (("tpot", "TPOT", "slo.tpot"), ("ttft", "TTFT", "slo.ttft")):
-        nearest = _nearest(short, "tpot" if kind == "tpot" else "ttft")
-        if nearest:
-            key, best, target = nearest
+    """No configuration attains the SLO."""
+    nearest = nearest_shortfall(model, bucket)
+    if nearest is None:
+        return "no profile covers this size and none can be estimated: add a Profile"
+    key, lack = nearest
+    match lack.kind:
+        case "tpot" | "ttft":
             return (
-                f"no GPU meets {name} {target * 1000:.0f} ms: at best {best * 1000:.0f} ms with {key}; "
-                f"loosen {field}, or add a pool with faster GPUs or more tensor parallelism"
+                f"no GPU meets {lack.kind.upper()} {lack.available * 1000:.0f} ms: at best {lack.needed * 1000:.0f} ms "
+                f"with {key}; loosen slo.{lack.kind}, or add a pool with faster GPUs or more tensor parallelism"
             )
-    if nearest := _nearest(short, "kv"):
-        key, needed, available = nearest
-        return (
-            f"{needed:.0f} tokens do not fit in KV memory: at most {available:.0f} with {key}; "
-            "add a pool with larger GPUs, more tensor parallelism, or an FP8 KV cache"
-        )
-    if nearest := _nearest(short, "context"):
-        _, needed, available = nearest
-        return f"{needed:.0f} tokens exceed the context limit {available:.0f}: raise it or drop this size"
-    if nearest := _nearest(short, "memory"):
-        key, needed, available = nearest
-        return (
-            f"the weights do not fit on any GPU: {needed:.1f} GiB needed per GPU, at most {available:.1f} GiB "
-            f"with {key}; add a pool with larger GPUs, more tensor parallelism, or quantise"
-        )
-    return "no profile covers this size and none can be estimated: add a Profile"
+        case "kv":
+            return (
+                f"{lack.needed:.0f} tokens do not fit in KV memory: at most {lack.available:.0f} with {key}; "
+                "add a pool with larger GPUs, more tensor parallelism, or an FP8 KV cache"
+            )
+        case "context":
+            return f"{lack.needed:.0f} tokens exceed the context limit {lack.available:.0f}: raise it or drop this size"
+        case _:
+            return (
+                f"the weights do not fit on any GPU: {lack.needed:.1f} GiB needed per GPU, "
+                f"at most {lack.available:.1f} GiB with {key}; "
+                "add a pool with larger GPUs, more tensor parallelism, or quantise"
+            )
 
 
 def _without_room(able: Iterable[Configuration], pools: Mapping[str, Pool]) -> str:
@@ -79,9 +94,18 @@ def hopeless(problem: Problem, model: ModelDemand, bucket: Bucket) -> str | None
         return "no pool may run this model: add a GPUPool, or allow one in its placement"
     able = [c for c in model.configurations if c.capacity(bucket).rate > 0]
     slow = [c for c in model.configurations if c.capacity(bucket).best_effort > 0] if model.attainment < 1 else []
-    if any(room_in(c, pools) for c in [*able, *slow]):
+    if servable((c for c in [*able, *slow] if room_in(c, pools)), pools):
         return None
-    return _without_room(able, pools) if able else _incapable(model, bucket)
+    if servable(able, pools):
+        return _without_room(able, pools)
+    halves = {c.role for c in able}
+    return _UNPAIRED if halves == {"prefill", "decode"} else _incapable(model, bucket)
+
+
+_UNPAIRED = (
+    "what could prefill this size and what could decode it have no fabric and KV class in common: "
+    "put their pools into one fabric, or add a pool that does both"
+)
 
 
 def scarce(
@@ -110,5 +134,10 @@ def scarce(
         return (
             f"the budget {problem.budget_per_hour:g} per hour leaves {max(0.0, problem.budget_per_hour - cost):.4g}: "
             f"more needs a node of pool {cheapest.name} at {cheapest.price_per_node_hour:g} or larger"
+        )
+    if model.survivability > 0:
+        return (
+            f"{model.survivability:g} of the load must survive the loss of any spot pool, and what is left of the "
+            "other pools does not allow more: raise a pool's maximum, add a pool, or lower the survivability"
         )
     return "what is left of the pools holds no further replica: raise a pool's maximum or add a pool"

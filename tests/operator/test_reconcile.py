@@ -1,89 +1,17 @@
-"""Whole passes against a fake API in memory: idempotent, killed at any write and started anew, losing the lease, and
-one object's failure never hiding another's."""
+"""Whole passes against a fake API in memory: from custom resources to everything round the engines, and idempotent."""
 
-from collections.abc import Callable, Mapping
-from copy import deepcopy
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from fake_kube import FakeKubeApi, Json, Key, Killed, failing
-from fleets import NOW, fleet, model, node, pool, profile, solved
+from fake_kube import FakeKubeApi
+from fleets import fleet, model, node, pool
+from passes import SETTINGS, START, Operator, reason, replicas, settled
 
-from motley_operator import reasons
-from motley_operator.errors import ApiError, Conflict, LeaseLost, NotFound, Refused, Unreachable
+from motley_operator import formulation, reasons
 from motley_operator.fleet import TrafficView
 from motley_operator.labels import CONFIGURATION, DRAIN_FINALIZER
-from motley_operator.planning import Solve
-from motley_operator.reconcile import SOON_SECONDS, Reconciler
-from motley_operator.settings import Settings
+from motley_operator.reconcile import SOON_SECONDS
 from motley_solver.plan import Infeasible, Unsolved
-
-SETTINGS = Settings(resync_seconds=30)
-START = (
-    fleet({"allowedHostPaths": ["/models"]}),
-    pool("l4", {"maxNodes": 12}),
-    pool("spare", {"gpu": "L5"}),
-    model("chat"),
-    model("talk", {"traffic": {"rate": "1"}}, namespace="other"),
-    model("bad", {"placement": {"pools": ["nowhere"]}}),
-    model("unread", {"shape": None}),
-    profile(),
-    *(node(f"n{number}") for number in range(12)),
-)
-
-
-class Operator:
-    """One process of the operator: what it keeps in memory ends with it."""
-
-    def __init__(
-        self, kube: FakeKubeApi, solve: Solve = solved, traffic: Mapping[str, TrafficView] | None = None
-    ) -> None:
-        self.kube = kube
-        self.asked: list[str] = []
-
-        def observe(addresses: Any) -> Mapping[str, TrafficView]:
-            self.asked = list(addresses)
-            return traffic or {}
-
-        self.reconciler = Reconciler(kube, observe, SETTINGS, solve, lambda: NOW + timedelta(seconds=len(kube.writes)))
-
-    def run(self) -> float:
-        return self.reconciler.run_pass()
-
-    def settle(self, passes: int = 12) -> None:
-        """Passes with pods that start in between, until one writes nothing more."""
-        for _ in range(passes):
-            before = len(self.kube.writes)
-            self.run()
-            if not self.kube.run_pods() and len(self.kube.writes) == before:
-                return
-        raise AssertionError(f"it never comes to rest: {self.kube.writes[-12:]}")
-
-
-def settled(*objects: Json) -> tuple[FakeKubeApi, Operator]:
-    kube = FakeKubeApi(*(objects or START))
-    operator = Operator(kube)
-    operator.settle()
-    return kube, operator
-
-
-def reason(kube: FakeKubeApi, kind: str, name: str, condition: str) -> str:
-    conditions = kube.of(kind)[name]["status"]["conditions"]
-    found: str = next(one["reason"] for one in conditions if one["type"] == condition)
-    return found
-
-
-def replicas(kube: FakeKubeApi) -> dict[str, int]:
-    """By model."""
-    found: dict[str, int] = {}
-    for one in kube.of("Deployment").values():
-        name = one["metadata"]["labels"]["motley.dev/model"]
-        found[name] = found.get(name, 0) + one["spec"]["replicas"]
-    return found
-
-
-# One pass after the other
 
 
 def test_custom_resources_in_a_plan_and_everything_round_the_engines_out() -> None:
@@ -116,6 +44,22 @@ def test_an_operator_started_anew_changes_nothing() -> None:
     versions = {key: one["metadata"].get("resourceVersion") for key, one in kube.objects.items()}
     Operator(kube).run()
     assert {key: one["metadata"].get("resourceVersion") for key, one in kube.objects.items()} == versions
+
+
+def test_while_nothing_changed_an_operator_started_anew_works_no_capacity_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Capacities take seconds."""
+    kube, _ = settled()
+
+    def asked(*_: Any) -> Any:
+        raise AssertionError("capacities were asked for")
+
+    monkeypatch.setattr(formulation, "demands_of", asked)
+    Operator(kube).run()
+    kube.put(model("chat", {"traffic": {"rate": "8"}}))
+    with pytest.raises(AssertionError, match="capacities"):
+        Operator(kube).run()
 
 
 def test_the_next_pass_comes_soon_only_while_something_is_on_its_way() -> None:
@@ -307,229 +251,6 @@ def test_an_event_tells_every_reason_once() -> None:
     for _ in range(3):
         operator.run()
     assert len(kube.events) == len(told)
-
-
-# Killed at any write
-
-
-def killed_after(write: int) -> Callable[[str, Key], None]:
-    left = [write]
-
-    def check(verb: str, key: Key) -> None:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-
-    return check
-
-
-def comes_to_the_same_end(start: FakeKubeApi) -> int:
-    """Killed right after every single write, once in each run; returns how many writes there were."""
-    kube, done = deepcopy(start), list[tuple[str, Key]]()
-    kube.after_write = lambda verb, key: done.append((verb, key))
-    Operator(kube).settle()
-    expected = kube.state()
-    for write in range(1, len(done) + 1):
-        kube = deepcopy(start)
-        kube.after_write = killed_after(write)
-        with pytest.raises(Killed):
-            Operator(kube).settle()
-        kube.after_write = lambda verb, key: None
-        Operator(kube).settle()
-        assert kube.state() == expected, f"killed after write {write}: {done[write - 1]}"
-    return len(done)
-
-
-def test_killed_after_any_write_of_a_first_installation_the_end_is_the_same() -> None:
-    assert comes_to_the_same_end(FakeKubeApi(*START)) > 30
-
-
-def test_killed_after_any_write_of_a_roll_out_the_end_is_the_same() -> None:
-    kube, _ = settled()
-    kube.put(model("chat", {"engine": {"args": ["--seed=1"]}, "traffic": {"rate": "8"}}))
-    kube.remove(("Model", "other", "talk"))
-    assert comes_to_the_same_end(kube) > 10
-
-
-def test_killed_after_any_write_of_a_drain_the_end_is_the_same() -> None:
-    kube, _ = settled(*START, pool("b", {"maxNodes": 12, "pricePerNodeHour": "0.9"}))
-    kube.put(*(node(f"b{number}", "b") for number in range(12)))
-    kube.remove(("GPUPool", None, "l4"))
-    assert comes_to_the_same_end(kube) > 10
-
-
-# Failures
-
-
-def test_one_models_refused_objects_do_not_hide_anothers() -> None:
-    kube = FakeKubeApi(*START)
-    chats = [key for key in (("NetworkPolicy", "team", "motley-model-chat"), ("RoutingTable", "team", "chat"))]
-    kube.before_write = failing(Refused("quota exceeded"), chats)
-    Operator(kube).run()
-    kube.run_pods()
-    Operator(kube).run()
-    assert reason(kube, "Model", "chat", "Ready") == reasons.APPLY_FAILED
-    assert reason(kube, "Model", "talk", "Ready") == reasons.READY
-    assert kube.of("RoutingTable").keys() == {"talk"}
-    kube.before_write = lambda verb, key: None
-    Operator(kube).settle()
-    assert reason(kube, "Model", "chat", "Ready") == reasons.READY
-
-
-@pytest.mark.parametrize(
-    "kind", ["NetworkPolicy", "PodDisruptionBudget", "Service", "Deployment", "RoutingTable", "Job"]
-)
-@pytest.mark.parametrize("error", [Refused("no"), Conflict("no"), Unreachable("no"), NotFound("no")])
-def test_a_kind_that_cannot_be_written_stops_no_other_kind(kind: str, error: ApiError) -> None:
-    kube = FakeKubeApi(*START)
-    kube.before_write = failing(error, [kind])
-    assert Operator(kube).run() < SETTINGS.resync_seconds, "it is tried again before long"
-    others = {"NetworkPolicy", "PodDisruptionBudget", "Service", "Deployment", "RoutingTable", "Job"} - {kind}
-    assert {key[0] for key in kube.objects} >= others and not kube.of(kind)
-    assert all("status" in one for one in kube.of("Model").values()), "statuses are written all the same"
-    kube.before_write = lambda verb, key: None
-    operator = Operator(kube)
-    operator.settle()
-    assert kube.state() == settled()[0].state()
-
-
-def test_replicas_that_no_router_can_reach_replace_no_others() -> None:
-    """Where a quota refuses the Service, the Deployment may well be ready."""
-    kube, operator = settled()
-    (before,) = [one for one in kube.of("Deployment") if one.startswith("chat")]
-    kube.put(model("chat", {"engine": {"args": ["--seed=1"]}}))
-    kube.before_write = failing(Refused("exceeded quota: services"), ["Service"])
-    for _ in range(5):
-        operator.run()
-        kube.run_pods()
-    assert before in kube.of("Deployment") and before in kube.of("Service")
-    assert reason(kube, "Model", "chat", "Ready") == reasons.APPLY_FAILED
-    kube.before_write = lambda verb, key: None
-    operator.settle()
-    assert before not in kube.of("Deployment") and reason(kube, "Model", "chat", "Ready") == reasons.READY
-
-
-def test_a_plan_that_cannot_be_stored_is_not_followed() -> None:
-    kube, operator = settled()
-    kube.put(model("chat", {"traffic": {"rate": "8"}}))
-    kube.before_write = failing(Refused("request is too large"), ["Plan"])
-    operator.run()
-    assert replicas(kube) == {"chat": 3, "talk": 1}
-    assert reason(kube, "Fleet", "default", "Ready") == reasons.APPLY_FAILED
-    kube.before_write = lambda verb, key: None
-    operator.settle()
-    assert replicas(kube) == {"chat": 6, "talk": 1}
-
-
-def test_while_the_fleet_cannot_be_read_nothing_is_touched() -> None:
-    """What is allowed, and whether plans wait for approval, is not known."""
-    kube, operator = settled()
-    kube.objects["Fleet", None, "default"]["spec"]["approval"] = "Perhaps"
-    kube.put(model("chat", {"traffic": {"rate": "8"}}), model("more"))
-    state = kube.state()
-    operator.run()
-    assert kube.state() == state
-
-
-def test_after_any_single_failed_write_the_next_passes_mend_it() -> None:
-    kube, _ = settled()
-    expected, writes = kube.state(), len(kube.writes)
-    for number in range(writes):
-        kube = FakeKubeApi(*START)
-        left = [number]
-
-        def fail_once(verb: str, key: Key, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] == -1:
-                raise Unreachable(f"{verb} {key}: the API server is away")
-
-        kube.before_write = fail_once
-        operator = Operator(kube)
-        try:
-            operator.run()
-        except ApiError:
-            pass  # the process logs it and tries again
-        operator.settle()
-        assert kube.state() == expected, f"after write {number} failed"
-
-
-@pytest.mark.parametrize("kind", ["Model", "GPUPool", "Plan", "Deployment", "Pod", "Node", "Job", "EndpointSlice"])
-def test_a_pass_that_cannot_see_everything_does_nothing(kind: str) -> None:
-    """What is not listed is not gone."""
-    kube, operator = settled()
-    state, writes = kube.state(), len(kube.writes)
-
-    def away(asked: str) -> None:
-        if asked == kind:
-            raise Unreachable(f"list {kind}")
-
-    kube.before_read = away
-    with pytest.raises(Unreachable):
-        operator.run()
-    assert (kube.state(), len(kube.writes)) == (state, writes)
-
-
-def test_a_status_that_cannot_be_written_hides_no_other() -> None:
-    kube = FakeKubeApi(*START)
-    kube.before_write = failing(Refused("no"), [("Model", "team", "chat"), ("GPUPool", None, "l4")])
-    Operator(kube).run()
-    assert "status" not in kube.of("Model")["chat"]
-    assert all("status" in one for name, one in kube.of("Model").items() if name != "chat")
-    assert "status" in kube.of("GPUPool")["spare"] and "status" in kube.of("Fleet")["default"]
-
-
-def test_a_model_deleted_during_the_pass_is_no_trouble() -> None:
-    kube = FakeKubeApi(*START)
-    gone: list[bool] = []
-
-    def vanish(verb: str, key: Key) -> None:
-        if verb == "apply_status" and not gone:
-            gone.append(True)
-            kube.remove(("Model", "team", "chat"))
-
-    kube.before_write = vanish
-    operator = Operator(kube)
-    operator.run()
-    operator.settle()
-    assert "chat" not in kube.of("RoutingTable") and reason(kube, "Model", "talk", "Ready") == reasons.READY
-
-
-# The lease
-
-
-def test_without_the_lease_nothing_more_is_written_from_that_moment_on() -> None:
-    _, writes = settled()[0], len(settled()[0].writes)
-    for number in range(0, writes, 3):
-        kube = FakeKubeApi(*START)
-
-        def lost(verb: str, key: Key, kube: FakeKubeApi = kube, number: int = number) -> None:
-            if len(kube.writes) >= number:
-                raise LeaseLost("another replica acts now")
-
-        kube.before_write = lost
-        operator = Operator(kube)
-        with pytest.raises(LeaseLost):
-            for _ in range(5):
-                operator.run()
-                kube.run_pods()
-        assert len(kube.writes) == number
-
-
-def test_the_replica_that_takes_over_comes_to_the_same_end() -> None:
-    kube, _ = settled()
-    expected = kube.state()
-    kube = FakeKubeApi(*START)
-
-    def lost(verb: str, key: Key) -> None:
-        if len(kube.writes) >= 9:
-            raise LeaseLost("another replica acts now")
-
-    kube.before_write = lost
-    with pytest.raises(LeaseLost):
-        Operator(kube).run()
-    kube.before_write = lambda verb, key: None
-    Operator(kube).settle()
-    assert kube.state() == expected
 
 
 def test_every_engine_carries_its_configuration() -> None:

@@ -120,6 +120,10 @@ def _add_plan(commands: "Commands", prog: str) -> None:
         metavar="SECONDS",
         help="longest time to look for a better plan; default: %(default)g",
     )
+    plan.add_argument(
+        "--explain", action="store_true", help="why it is so, and what else could be: takes up to the time limit again"
+    )
+    plan.add_argument("--against", metavar="CURRENT.json", help="what would change from an earlier output of -o json")
 
 
 def _add_solve(commands: "Commands", prog: str) -> None:
@@ -210,7 +214,7 @@ def _version(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from motley_operator.cli.plan import run
 
-    return run(options.filename, options.output, options.time_limit)
+    return run(options.filename, options.output, options.time_limit, options.explain, options.against)
 
 
 def _solve(options: argparse.Namespace) -> int:

@@ -12,6 +12,9 @@ import yaml
 
 from motley_operator.api import Model
 from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED, render, report
+from motley_operator.cli.against import changes, earlier_report
+from motley_operator.cli.explain import explanation
+from motley_operator.cli.jsoninput import BadInput
 from motley_operator.cli.loading import loaded
 from motley_operator.cli.shapes import shaped
 from motley_operator.cli.terminal import progress, standard_output_kept_clean
@@ -20,9 +23,16 @@ from motley_operator.cli.yamltree import Mistake
 from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
 from motley_operator.solving import Solver
+from motley_solver.plan import Plan
 
 
-def run(paths: Sequence[str], output: str, time_limit: float) -> int:
+def run(paths: Sequence[str], output: str, time_limit: float, explain: bool = False, against: str | None = None) -> int:
+    """`against` is the file of an earlier report to compare with."""
+    try:
+        earlier = earlier_report(against) if against else None
+    except BadInput as error:
+        print(error, file=sys.stderr)
+        return INVALID
     with progress() as tell:
         tell("Reading and checking the files")
         given, mistakes = _read(paths)
@@ -31,13 +41,25 @@ def run(paths: Sequence[str], output: str, time_limit: float) -> int:
                 print(mistake, file=sys.stderr)
             return INVALID
         tell("Estimating what each GPU can serve")
-        formulation = formulated(_view(given, datetime.now(UTC)))
+        view = _view(given, datetime.now(UTC))
+        formulation = _formulated(view)
         tell("Looking for the cheapest plan")
         with standard_output_kept_clean():
             outcome = Solver(time_limit)(formulation.problem)
-    found = report.report(outcome, formulation, _refused(formulation, given))
+        found = report.report(outcome, formulation, _refused(formulation, given))
+        if explain and isinstance(outcome, Plan):
+            tell("Asking what else could be, and what it would cost")
+            with standard_output_kept_clean():
+                found["explanation"] = explanation(outcome, formulation, view, _formulated, time_limit)
+    if earlier is not None:
+        found["changes"] = changes(earlier, found)
     _print(found, output)
     return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)
+
+
+def _formulated(view: FleetView) -> Formulation:
+    """Disaggregated routes too: a plan may show what no operator deploys yet."""
+    return formulated(view, disaggregated=True)
 
 
 def _read(paths: Sequence[str]) -> tuple[list[Given], list[Mistake]]:

@@ -21,7 +21,7 @@ from motley_operator.cli.loading import loaded
 from motley_operator.cli.shapes import shape_in, shaped
 from motley_operator.cli.validate import API_VERSION, checked
 from motley_operator.cli.yamltree import parsed
-from motley_operator.formulation import weight_dtype
+from motley_operator.speeds import weight_dtype
 from motley_solver.hardware import gpu_named
 from motley_solver.problem import fingerprint
 

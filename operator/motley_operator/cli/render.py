@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
+from motley_operator.cli import against
+
 Json = dict[str, Any]
 
 
@@ -24,7 +26,10 @@ def headline(report: Json) -> str:
     if report["costPerHour"] is None:
         return f"{report['status']}: {'; '.join(report['reasons'])}"
     proof = "proven optimal" if report["proven"] else "not proven to be the cheapest"
-    return f"{report['status']}: {report['costPerHour']:.2f} per hour (lower bound {report['lowerBound']:.2f}, {proof})"
+    beside = report["switchingPerHour"] + report["riskPerHour"]
+    counted = f"with switching and risk {report['objective']:.2f}, " if beside >= 0.005 else ""
+    bound = f"lower bound {report['lowerBound']:.2f}"
+    return f"{report['status']}: {report['costPerHour']:.2f} per hour ({counted}{bound}, {proof})"
 
 
 def tables(report: Json) -> Iterator[Table]:
@@ -42,9 +47,19 @@ def tables(report: Json) -> Iterator[Table]:
         yield _refused(report["refused"])
 
 
+def sections(report: Json) -> Iterator[tuple[str, list[str]]]:
+    """What is said in sentences, where it was asked for."""
+    if "changes" in report:
+        yield "Changes", list(against.lines_of(report["changes"])) or ["None."]
+    for one in report.get("explanation", {}).get("text", ()):
+        yield one["title"], one["lines"]
+
+
 def plain(report: Json) -> str:
     """Columns padded with spaces, no lines, no colours."""
-    return "\n\n".join([headline(report), *("\n".join(aligned(table)) for table in tables(report))])
+    shown = ("\n".join(aligned(table)) for table in tables(report))
+    said = ("\n".join([title.upper(), *lines]) for title, lines in sections(report))
+    return "\n\n".join([headline(report), *shown, *said])
 
 
 def pretty(report: Json) -> None:
@@ -62,6 +77,10 @@ def pretty(report: Json) -> None:
         for row in table.rows:
             rich.add_row(*(Text(cell) for cell in row))
         console.print(rich)
+    for title, lines in sections(report):
+        console.print(Text(f"\n{title}", style="bold"))
+        for line in lines:
+            console.print(Text(line))
 
 
 def aligned(table: Table) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 from motley_operator.api import PlanSpec
 from motley_operator.formulation import Formulation
 from motley_operator.planning import plan_of
+from motley_operator.triggers import inputs_of
 from motley_solver.plan import Infeasible, ModelSummary, Outcome, Plan, Unsolved
 
 Json = dict[str, Any]
@@ -35,6 +36,9 @@ def _without_plan(status: str, reasons: list[str], formulation: Formulation, ref
         "status": status,
         "reasons": reasons,
         "costPerHour": None,
+        "switchingPerHour": None,
+        "riskPerHour": None,
+        "objective": None,
         "lowerBound": None,
         "proven": False,
         "pools": [],
@@ -42,6 +46,7 @@ def _without_plan(status: str, reasons: list[str], formulation: Formulation, ref
         "comparisons": [],
         "unserved": waiting + _refused_models(refused),
         "refused": refused,
+        "inputs": inputs_of(formulation),
         "solveSeconds": None,
     }
 
@@ -56,6 +61,9 @@ def _planned(plan: Plan, formulation: Formulation, refused: list[Json]) -> Json:
         "status": INCOMPLETE if unserved or refused else PLANNED,
         "reasons": [],
         "costPerHour": spec.cost_per_hour,
+        "switchingPerHour": round(plan.switching_per_hour, 6),
+        "riskPerHour": round(plan.risk_per_hour, 6),
+        "objective": spec.objective,
         "lowerBound": spec.lower_bound,
         "proven": spec.proven,
         "pools": _pools(spec, formulation),
@@ -63,6 +71,7 @@ def _planned(plan: Plan, formulation: Formulation, refused: list[Json]) -> Json:
         "comparisons": [_comparison(one.to_json(), spec.cost_per_hour) for one in spec.comparisons],
         "unserved": unserved,
         "refused": refused,
+        "inputs": inputs_of(formulation),
         "solveSeconds": spec.solve_seconds,
     }
 
@@ -85,12 +94,14 @@ def _refused_models(refused: Iterable[Json]) -> list[Json]:
 
 def _pools(spec: PlanSpec, formulation: Formulation) -> list[Json]:
     used = {one.pool: one for one in spec.nodes}
+    reserved = {one.name: one.reserved_nodes for one in formulation.problem.pools}
     return [
         {
             "pool": name,
             "gpu": pool.spec.gpu,
             "nodes": used[name].nodes if name in used else 0,
             "maxNodes": pool.spec.max_nodes,
+            "reservedNodes": reserved.get(name, 0),
             "pricePerNodeHour": float(pool.spec.price_per_node_hour),
             "costPerHour": used[name].cost_per_hour if name in used else 0.0,
         }

@@ -1,0 +1,62 @@
+"""Has a plan explained, and gives the answer as the object that `-o json` prints. What is asked is solved elsewhere and
+worded in `sentences`."""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from motley_operator.api import Model
+from motley_operator.api.quantities import seconds
+from motley_operator.cli.sentences import longer, sections
+from motley_operator.declarations import solver_slo
+from motley_operator.fleet import FleetView
+from motley_operator.formulation import Formulation
+from motley_solver.explain import explained
+from motley_solver.plan import Plan
+from motley_solver.problem import Problem
+from motley_solver.whatif import Loosened, Target
+
+Json = dict[str, Any]
+
+
+def explanation(
+    plan: Plan,
+    formulation: Formulation,
+    view: FleetView,
+    formulated: Callable[[FleetView], Formulation],
+    time_limit_seconds: float,
+) -> Json:
+    """The sentences stand under `text`, in sections; the numbers behind them beside it."""
+    problem = formulation.problem
+    found = explained(problem, plan, loosened(view, formulated), time_limit_seconds)
+    slos = {name: solver_slo(model.spec.slo) for name, model in formulation.models.items()}
+    text = [{"title": title, "lines": lines} for title, lines in sections(found, problem, plan, slos) if lines]
+    return {"text": text, **_plain(found)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {to_camel(one.name): _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def loosened(view: FleetView, formulated: Callable[[FleetView], Formulation]) -> Loosened:
+    """The fleet with one Model's target so many times as long. Both parts of TTFT are loosened."""
+
+    def problem(model: str, target: Target, factor: float) -> Problem:
+        models = tuple(_with(one, target, factor) if one.key == model else one for one in view.models)
+        return formulated(replace(view, models=models)).problem
+
+    return problem
+
+
+def _with(model: Model, target: Target, factor: float) -> Model:
+    names = ("tpot",) if target == "tpot" else ("ttft", "ttft_per_thousand_input_tokens")
+    old = {name: getattr(model.spec.slo, name) for name in names}
+    new = {name: f"{longer(seconds(value), factor) * 1000:.0f}ms" for name, value in old.items() if value}
+    slo = model.spec.slo.model_copy(update=new)
+    return model.model_copy(update={"spec": model.spec.model_copy(update={"slo": slo})})

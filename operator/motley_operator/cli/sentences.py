@@ -1,0 +1,328 @@
+"""What an Explanation says, in sentences for people who run a platform. All its words are made here; what they say was
+solved elsewhere, and nothing is computed here but units."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from motley_solver.choices import Choice, Option
+from motley_solver.conflicts import Conflict, Limit, Remedy
+from motley_solver.explain import LOOSER, Alternative, Explanation, Placement, Saving
+from motley_solver.plan import Plan
+from motley_solver.problem import Problem, Shortfall, Slo
+from motley_solver.whatif import Change, Question
+
+_NAMED = 6
+"""So many of a kind are named in a sentence; the rest is counted, and listed in JSON."""
+_NOTHING = 1e-4
+"""Per hour; a smaller difference is within the solver's tolerance."""
+
+
+def sections(
+    found: Explanation, problem: Problem, plan: Plan, slos: Mapping[str, Slo]
+) -> Iterator[tuple[str, list[str]]]:
+    """(title, lines) in the order in which a person asks; `slos` by model."""
+    words = _Words(problem, plan, slos)
+    yield "Not served, and what would help", [line for one in found.conflicts for line in words.conflict(one)]
+    part = "" if plan.complete else ", for what is served"
+    yield f"What binds{part}", list(words.savings(found.savings))
+    yield f"Next best plan{part}", list(words.alternatives(found.alternatives))
+    yield "Why it runs there", list(words.reasons(found))
+    yield f"Not answered in {found.seconds:.0f} s", [_several(map(_asked, found.unanswered))] * bool(found.unanswered)
+
+
+def longer(target: float, factor: float) -> float:
+    """Seconds of a loosened target: whole milliseconds, so that what was solved is what is advised."""
+    return ceil(round(target * factor * 1000, 6)) / 1000
+
+
+def _money(amount: float) -> str:
+    return "less than 0.01" if 0 < amount < 0.005 else f"{amount:.2f}"
+
+
+def _time(value: float) -> str:
+    return f"{value * 1000:.0f} ms" if value < 10 else f"{value:.3g} s"
+
+
+def _several(names: Iterable[str], most: int = _NAMED) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def _started(text: str) -> str:
+    """As a sentence starts; names keep their letters."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:.0f} {noun}" if number == 1 else f"{number:.0f} {noun}s"
+
+
+_LIMITS = {"ttft": "TTFT", "tpot": "TPOT", "engine": "speed and memory"}
+
+
+@dataclass(frozen=True)
+class _Words:
+    problem: Problem
+    plan: Plan
+    slos: Mapping[str, Slo]
+
+    # what binds
+
+    def savings(self, savings: Iterable[Saving]) -> Iterator[str]:
+        """The dearest first; stock that is used up is named even where more of it would not help."""
+        idle: dict[str, list[str]] = {}
+        for one in sorted(savings, key=lambda one: -one.per_hour):
+            proof = "" if one.proven else " (not proven)"
+            if one.per_hour >= _NOTHING:
+                yield f"{self._bound(one.change)} would save {_money(one.per_hour)} per hour{proof}."
+            elif one.change.kind in ("ttft", "tpot"):
+                idle.setdefault(one.change.name, []).append(one.change.kind.upper())
+            elif one.change.kind in ("stock", "max_replicas"):
+                yield f"{self._bound(one.change)} would save nothing{proof}."
+        if idle:
+            names = _several(f"{name} ({', '.join(targets)})" for name, targets in idle.items())
+            yield f"Targets {100 * (LOOSER - 1):.0f}% looser would save nothing for {names}."
+
+    def _bound(self, change: Change) -> str:
+        name = change.name
+        match change.kind:
+            case "stock":
+                used = self._all_used(name, change.now)
+                return f"{_started(used)}; one more"
+            case "max_replicas":
+                return f"{name} has its maxReplicas of {change.now:.0f}; one more"
+            case "min_replicas":
+                return f"{name} is kept at its minReplicas of {change.now:.0f}; without a minimum it"
+            case "survivability":
+                return f"{100 * change.now:.3g}% of {name} must outlive any one spot pool; without this the plan"
+            case "ttft" | "tpot":
+                percent = f"{100 * (change.to - 1):.0f}% looser"
+                return f"{change.kind.upper()} binds {name}: {percent} ({self._target(change)})"
+            case "budget":
+                return f"The budget of {_money(change.now)}; {_money(change.to)}"
+
+    def _target(self, change: Change) -> str:
+        """`1000 ms → 1100 ms`, for both parts of a TTFT target."""
+        return ", per 1000 input tokens ".join(" → ".join(part[1:]) for part in self._parts(change))
+
+    def _loosened(self, change: Change) -> str:
+        parts = self._parts(change)
+        return " and ".join(f"slo.{name} of {change.name} from {now} to {to}" for name, now, to in parts)
+
+    def _parts(self, change: Change) -> Iterator[tuple[str, str, str]]:
+        """(field, now, to) of a target's parts."""
+        slo = self.slos[change.name]
+        per_thousand = ("ttftPerThousandInputTokens", slo.ttft_seconds_per_1k_input)
+        ttft = [("ttft", slo.ttft_seconds_base), per_thousand]
+        for name, target in [("tpot", slo.tpot_seconds)] if change.kind == "tpot" else ttft:
+            if target > 0:
+                yield name, _time(longer(target, change.now)), _time(longer(target, change.to))
+
+    # the next best
+
+    def alternatives(self, alternatives: Iterable[Alternative]) -> Iterator[str]:
+        for index, one in enumerate(alternatives):
+            without = f"without {one.gpu}" if one.gpu else "without splitting prefill and decode"
+            proof = "" if one.proven else " (not proven)"
+            if one.cost_per_hour is None:
+                yield f"{_started(without)} part of {_several(one.unserved)} cannot be served{proof}."
+                continue
+            nodes = _several(f"{_count(node.nodes, 'node')} of {node.pool}" for node in one.nodes)
+            more = f"{_money(one.extra_per_hour)} more" if one.extra_per_hour >= _NOTHING else "as good"
+            start = f"The next best is {without}" if index == 0 else _started(without)
+            yield f"{start}: {_money(one.cost_per_hour)} per hour, {more}{proof}, with {nodes}."
+
+    # why there
+
+    def reasons(self, found: Explanation) -> Iterator[str]:
+        if found.choices:
+            yield "Prices are per million tokens of a replica that is kept busy; in brackets is what limits its rate."
+        for model in self.problem.models:
+            mine = [one for one in found.choices if one.model == model.name]
+            if not mine:
+                continue
+            sizes = sum(load.rate > 0 for load in model.buckets)
+            yield f"{model.name}" + (f" (its {len(mine)} largest sizes of {sizes})" if sizes > len(mine) else "")
+            yield from (f"  {one.bucket}, {one.rate:.3g}/s: {self._choice(one)}" for one in mine)
+            yield from (f"  {line}" for line in self._together(mine, found.placements))
+
+    def _choice(self, choice: Choice) -> str:
+        used = [one for one in choice.options if one.share > 0]
+        able = [one for one in choice.options if one.share == 0 and one.within_slo and one.rate > 0]
+        lacking = {one.gpu: one for one in choice.options[::-1] if not (one.share or one.within_slo or _too_large(one))}
+        left = 1 - sum(one.share for one in used if one.role != "decode")
+        parts = [", ".join([*map(self._used, used), *_left(left)])]
+        if able:
+            parts.append("instead of " if used else "possible on ")
+            parts[-1] += _several(f"{self._named(one)} at {_price(one)}" for one in able)
+        if lacking:
+            parts.append("not " + _several(f"{gpu} ({_lack(one.shortfall)})" for gpu, one in sorted(lacking.items())))
+        return "; ".join(parts)
+
+    def _used(self, one: Option) -> str:
+        share = "" if one.share > 0.9995 else f"{100 * one.share:.0f}% "
+        outside = "" if one.within_slo else ", outside the SLO"
+        limit = f" ({_LIMITS[one.limited_by]})" if one.limited_by else ""
+        return f"{share}{self._named(one)} at {_price(one)}{limit}{outside}"
+
+    def _named(self, one: Option) -> str:
+        """`A100-80GB TP2`; with the pool where several have this type."""
+        alike = [pool for pool in self.problem.pools if pool.gpu == one.gpu]
+        pool = f" of {one.pool}" if len(alike) > 1 else ""
+        role = "" if one.role == "aggregated" else f"{one.role} on "
+        return f"{role}{one.gpu}{pool}" + (f" TP{one.tensor_parallel}" if one.tensor_parallel > 1 else "")
+
+    def _together(self, choices: Sequence[Choice], placements: Iterable[Placement]) -> Iterator[str]:
+        """What holds for all sizes of a model: what is too small, what would be cheaper, what a move would cost."""
+        large = {one.gpu: one for choice in choices for one in choice.options if _too_large(one) and one.share == 0}
+        able = {one.gpu for choice in choices for one in choice.options if one.rate > 0}
+        if small := [f"{gpu} ({_lack(one.shortfall)})" for gpu, one in sorted(large.items()) if gpu not in able]:
+            yield f"Its weights do not fit on {_several(small)}."
+        full = {one.pool: one.nodes for one in self.plan.nodes if one.nodes == self._most(one.pool)}
+        cheaper = _cheaper(choices)
+        for pool in sorted(full.keys() & cheaper.keys()):
+            yield f"{self._named(cheaper[pool])} is cheaper, but {self._all_used(pool, full[pool])}."
+        if free := [self._named(one) for pool, one in sorted(cheaper.items()) if pool not in full]:
+            is_are = "is" if len(free) == 1 else "are"
+            yield f"{_several(free)} {is_are} cheaper when kept busy; in whole nodes the fleet is cheaper as planned."
+        for one in placements:
+            if one.model == choices[0].model:
+                yield _moved(one)
+
+    def _all_used(self, pool: str, nodes: float) -> str:
+        return (
+            f"the only node of pool {pool} is in use"
+            if nodes == 1
+            else f"all {nodes:.0f} nodes of pool {pool} are in use"
+        )
+
+    def _most(self, pool: str) -> int:
+        return next(one.max_nodes for one in self.problem.pools if one.name == pool)
+
+    # what is not served
+
+    def conflict(self, one: Conflict) -> Iterator[str]:
+        sizes = _several(map(str, one.buckets))
+        rate = f"{one.rate:.3g}/s of " if one.rate else ""
+        yield f"{one.model}: {rate}{sizes}"
+        if one.limits is None:
+            yield "  What is in the way was not found out in time."
+        elif one.limits:
+            together = "These cannot all stay: " if len(one.limits) > 1 else "In the way: "
+            yield f"  {together}{'; '.join(map(self._limit, one.limits))}."
+        else:
+            yield f"  {_started(one.reason)}."
+        for index, remedy in enumerate(one.remedies):
+            yield f"  {'Or' if index else 'Enough would be to'} {self._remedy(remedy)}."
+
+    def _limit(self, limit: Limit) -> str:
+        match limit.kind:
+            case "stock":
+                return f"at most {_count(limit.value, 'node')} of pool {limit.name}"
+            case "budget":
+                return f"the budget of {_money(limit.value)} per hour"
+            case "max_replicas":
+                return f"its maxReplicas of {limit.value:.0f}"
+            case "survivability":
+                return f"its survivability: {100 * limit.value:.3g}% must outlive any one spot pool"
+            case "slo":
+                return "its latency targets"
+            case "others":
+                return f"the load of {_several(limit.models)}{self._first(limit)}"
+
+    def _first(self, limit: Limit) -> str:
+        priority = {model.name: model.priority for model in self.problem.models}
+        higher = [name for name in limit.models if priority[name] > priority[limit.name]]
+        if len(higher) < len(limit.models):
+            return f" ({_several(higher)} first, by priority)" if higher else ""
+        return ", first by priority"
+
+    def _remedy(self, remedy: Remedy) -> str:
+        changes = " and ".join(map(self._change, remedy.changes))
+        return f"{changes} (the fleet would then cost {_money(remedy.cost_per_hour)} per hour)"
+
+    def _change(self, change: Change) -> str:
+        match change.kind:
+            case "stock":
+                return f"raise maxNodes of pool {change.name} from {change.now:.0f} to {change.to:.0f}"
+            case "budget":
+                return f"raise the budget from {_money(change.now)} to {_money(change.to)} per hour"
+            case "max_replicas":
+                return f"raise maxReplicas of {change.name} from {change.now:.0f} to {change.to:.0f}"
+            case "min_replicas":
+                return f"lower minReplicas of {change.name} from {change.now:.0f} to {change.to:.0f}"
+            case "survivability":
+                return f"lower survivability of {change.name} from {change.now:g} to {change.to:g}"
+            case "ttft" | "tpot":
+                return f"loosen {self._loosened(change)}"
+
+
+def _left(share: float) -> list[str]:
+    return [] if share < 1e-6 else ["not served"] if share > 1 - 1e-6 else [f"{100 * share:.0f}% not served"]
+
+
+def _price(option: Option) -> str:
+    return f"{option.cost_per_million_tokens:.3g}"
+
+
+def _too_large(option: Option) -> bool:
+    return option.shortfall is not None and option.shortfall.kind == "memory"
+
+
+def _cheaper(choices: Iterable[Choice]) -> dict[str, Option]:
+    """By pool, what would serve a size for less than the plan does in a pool that the model does not use."""
+    pools = {one.pool for choice in choices for one in choice.options if one.share > 0}
+    found: dict[str, Option] = {}
+    for choice in choices:
+        whole = [one for one in choice.options if one.role == "aggregated" and one.cost_per_million_tokens is not None]
+        dearest = max((one.cost_per_million_tokens or 0.0 for one in whole if one.share > 0), default=0.0)
+        for one in whole:
+            if one.within_slo and one.pool not in pools and (one.cost_per_million_tokens or 0.0) < dearest * 0.999:
+                found[one.pool] = one
+    return found
+
+
+def _moved(one: Placement) -> str:
+    if one.extra_per_hour is None:
+        return f"It cannot leave {one.gpu}: not all of it could be served."
+    extra = f"{_money(one.extra_per_hour)} per hour" if one.extra_per_hour >= _NOTHING else "nothing"
+    return f"Moving it off {one.gpu} would cost {extra}{'' if one.proven else ' (not proven)'}."
+
+
+def _lack(shortfall: Shortfall | None) -> str:
+    match shortfall:
+        case Shortfall("ttft" | "tpot"):
+            return f"{shortfall.kind.upper()} {_time(shortfall.needed)} at best, target {_time(shortfall.available)}"
+        case Shortfall("memory"):
+            return f"{shortfall.needed:.0f} GiB per GPU, {shortfall.available:.0f} usable"
+        case Shortfall("kv"):
+            return f"KV memory holds {shortfall.available:.0f} tokens"
+        case Shortfall("context"):
+            return f"context limit {shortfall.available:.0f}"
+    return "no profile" if shortfall else "no room on a node"
+
+
+_KINDS = {
+    "stock": "one more node of",
+    "max_replicas": "one more replica of",
+    "min_replicas": "no minimum of replicas of",
+    "survivability": "no survivability of",
+    "ttft": "a looser TTFT of",
+    "tpot": "a looser TPOT of",
+}
+
+
+def _asked(question: Question) -> str:
+    match question.about:
+        case "change":
+            return f"{_KINDS[question.detail]} {question.name}"
+        case "alternative":
+            return f"the plan without {question.name or 'splitting prefill and decode'}"
+        case "placement":
+            return f"{question.name} without {question.detail}"
+        case "conflict":
+            return f"what is in the way of {question.name}"
+        case "remedy":
+            return f"what would help {question.name}"

@@ -1,0 +1,164 @@
+"""Why a plan is as it is: what binds and what it costs, the next-best plan, what each choice is worth, and what keeps
+the rest unserved. Every number is a difference of two solved problems; words for people are made elsewhere."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from time import monotonic
+
+from motley_solver.choices import Choice, Looser, choices
+from motley_solver.conflicts import Conflict, conflicts
+from motley_solver.plan import Plan, PoolNodes
+from motley_solver.problem import Configuration, Problem
+from motley_solver.whatif import Change, Loosened, Question, Questions, allowing, as_served
+
+LOOSER = 1.1
+"""A latency target is asked about with this multiple of it."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What one changed number would save per hour, of the objective: the bill and the expected cost of starting
+    replicas and of interruptions."""
+
+    change: Change
+    per_hour: float
+    proven: bool  # False where a time limit came before the proof of either plan
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """The cheapest plan that does without one GPU type of this plan (None: without splitting prefill and decode)."""
+
+    gpu: str | None
+    cost_per_hour: float | None  # None where it serves less than the plan
+    extra_per_hour: float  # of the objective
+    nodes: tuple[PoolNodes, ...]
+    unserved: tuple[str, ...]  # models of which it serves less
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What it would cost more if one model had to leave one GPU type; None where not all could be served then."""
+
+    model: str
+    gpu: str
+    extra_per_hour: float | None
+    proven: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What was not asked or not answered within the time limit is in `unanswered`."""
+
+    savings: tuple[Saving, ...]
+    alternatives: tuple[Alternative, ...]  # the cheapest first, those that serve less last: the first is the next best
+    placements: tuple[Placement, ...]
+    choices: tuple[Choice, ...]
+    conflicts: tuple[Conflict, ...]
+    unanswered: tuple[Question, ...]
+    seconds: float
+
+
+def explained(
+    problem: Problem, plan: Plan, loosened: Loosened | None = None, time_limit_seconds: float = 20.0
+) -> Explanation:
+    """All questions share the time limit. Where something is not served, what the plan serves is explained as a problem
+    of its own, and the rest by its conflicts. Without `loosened` latency targets are not asked about."""
+    started = monotonic()
+    questions = Questions(started + time_limit_seconds, cache(loosened) if loosened else None)
+    found = conflicts(problem, plan, questions)
+    alternatives = _alternatives(problem, plan, questions)
+    asked = (_saving(problem, plan, change, questions) for change in _binding(problem, plan, loosened))
+    return Explanation(
+        savings=tuple(one for one in asked if one is not None),
+        alternatives=alternatives,
+        placements=tuple(_placements(problem, plan, questions)),
+        choices=choices(problem, plan, _looser(problem, plan, questions)),
+        conflicts=found,
+        unanswered=tuple(questions.unanswered),
+        seconds=monotonic() - started,
+    )
+
+
+def _saving(problem: Problem, plan: Plan, change: Change, questions: Questions) -> Saving | None:
+    question = Question("change", change.name, change.kind)
+    answer = questions.answer(question, lambda: as_served(questions.changed(problem, change), plan))
+    if answer is None or not answer.complete:
+        return None
+    return Saving(change, max(0.0, plan.objective - answer.objective), plan.proven and answer.proven)
+
+
+def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterator[Change]:
+    """The limits that the plan reaches, each changed a little or taken away, then the latency targets."""
+    most = {pool.name: pool.max_nodes for pool in problem.pools}
+    for node in plan.nodes:
+        if node.nodes == most[node.pool] > 0:
+            yield Change("stock", node.pool, node.nodes, node.nodes + 1)
+    replicas = {one.model: one.replicas for one in plan.models}
+    for model in problem.models:
+        here = replicas.get(model.name, 0)
+        if model.max_replicas is not None and here == model.max_replicas > 0:
+            yield Change("max_replicas", model.name, here, here + 1)
+        if 0 < model.min_replicas == here:
+            yield Change("min_replicas", model.name, here, 0)
+        if model.survivability > 0:
+            yield Change("survivability", model.name, model.survivability, 0.0)
+    for model in problem.models if loosened else ():
+        if replicas.get(model.name, 0):
+            yield Change("ttft", model.name, 1.0, LOOSER)
+            yield Change("tpot", model.name, 1.0, LOOSER)
+
+
+def _alternatives(problem: Problem, plan: Plan, questions: Questions) -> tuple[Alternative, ...]:
+    """Without each of the GPU types that the plan uses, and without splitting prefill and decode if it does."""
+    gpus = sorted({one.gpu for one in plan.allocations if one.gpus})
+    found = [_alternative(problem, plan, gpu, questions) for gpu in gpus]
+    if any(one.role != "aggregated" for one in plan.allocations):
+        found.append(_alternative(problem, plan, None, questions))
+    known = [one for one in found if one is not None]
+    return tuple(sorted(known, key=lambda one: (one.cost_per_hour is None, one.extra_per_hour, one.gpu or "")))
+
+
+def _alternative(problem: Problem, plan: Plan, gpu: str | None, questions: Questions) -> Alternative | None:
+    asked = allowing(as_served(problem, plan), _other_than(gpu) if gpu else lambda c: c.role == "aggregated")
+    answer = questions.answer(Question("alternative", gpu or ""), asked)
+    if answer is None:
+        return None
+    missing = tuple(sorted({one.model for one in answer.unserved}))
+    return Alternative(
+        gpu=gpu,
+        cost_per_hour=None if missing else answer.cost_per_hour,
+        extra_per_hour=0.0 if missing else max(0.0, answer.objective - plan.objective),
+        nodes=tuple(one for one in answer.nodes if one.nodes),
+        unserved=missing,
+        proven=plan.proven and answer.proven,
+    )
+
+
+def _other_than(gpu: str) -> Callable[[Configuration], bool]:
+    return lambda c: c.gpu != gpu or c.gpus == 0
+
+
+def _placements(problem: Problem, plan: Plan, questions: Questions) -> Iterator[Placement]:
+    """For each model and GPU type that it uses; with one model alone the alternatives say it already."""
+    used = sorted({(one.model, one.gpu) for one in plan.allocations if one.gpus})
+    if len({model for model, _ in used}) < 2:
+        return
+    for model, gpu in used:
+        asked = allowing(as_served(problem, plan), _other_than(gpu), {model})
+        answer = questions.answer(Question("placement", model, gpu), asked)
+        if answer is not None:
+            extra = max(0.0, answer.objective - plan.objective) if answer.complete else None
+            yield Placement(model, gpu, extra, plan.proven and answer.proven)
+
+
+def _looser(problem: Problem, plan: Plan, questions: Questions) -> Mapping[str, Looser]:
+    """The models as the savings were asked with, so that nothing is formulated twice."""
+    found: dict[str, Looser] = {}
+    for change in _binding(problem, plan, questions.loosened):
+        if change.kind in ("ttft", "tpot") and not questions.late:
+            models = {model.name: model for model in questions.changed(problem, change).models}
+            found[change.name] = replace(found.get(change.name, Looser()), **{change.kind: models[change.name]})
+    return found

@@ -1,0 +1,104 @@
+"""One mixed-integer program: variables, linear rows, an objective, and HiGHS's answer with a proven bound.
+The only door to PuLP; it knows nothing of fleets."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Literal, TypeAlias
+
+import pulp
+
+LE, EQ, GE = pulp.LpConstraintLE, pulp.LpConstraintEQ, pulp.LpConstraintGE
+
+Variable: TypeAlias = pulp.LpVariable
+Row: TypeAlias = pulp.LpConstraint
+Terms = list[tuple[Variable, float]]  # a linear expression; a variable may occur more than once
+
+_TOLERANCE = 1e-9  # of a row and of a whole number; HiGHS's own 1e-6 loses small loads
+_LEAN = {  # for many small programs: what HiGHS tries on large ones costs more than it saves here
+    "mip_allow_restart": False,
+    "mip_detect_symmetry": False,
+    "mip_heuristic_effort": 0.0,
+    "mip_heuristic_run_feasibility_jump": False,
+    "mip_heuristic_run_rens": False,
+    "mip_heuristic_run_rins": False,
+    "mip_heuristic_run_root_reduced_cost": False,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`feasible`: a limit was reached with a solution in hand. `bound`: no solution has a lower objective."""
+
+    status: Literal["optimal", "feasible", "infeasible", "unsolved"]
+    objective: float = 0.0
+    bound: float = 0.0
+
+    @property
+    def found(self) -> bool:
+        return self.status in ("optimal", "feasible")
+
+
+class Program:
+    """Variables are at least 0. After `minimise` they carry values, and after a relaxed one rows carry duals."""
+
+    def __init__(self) -> None:
+        self._lp = pulp.LpProblem("fleet", pulp.LpMinimize)
+        self._count = 0  # PuLP wants a name for each variable
+
+    def variable(self, upper: float | None, whole: bool) -> Variable:
+        self._count += 1
+        kind = pulp.LpInteger if whole else pulp.LpContinuous
+        return self._lp.add_variable(f"x{self._count}", 0, upper, kind)
+
+    @property
+    def size(self) -> int:
+        """The number of variables."""
+        return self._count
+
+    def require(self, terms: Iterable[tuple[Variable, float]], sense: int, bound: float) -> Row:
+        row = pulp.LpConstraint(_summed(terms), sense, None, bound)
+        self._lp.addConstraint(row)
+        return row
+
+    def minimise(
+        self, terms: Terms, deadline: float, gap: float, whole: bool = True, lean: bool = False, slack: float = 1e-9
+    ) -> Answer:
+        """`gap` is relative, `slack` the absolute gap at which the search ends; relaxed where not `whole`."""
+        self._lp.setObjective(_summed(terms))
+        self._lp.solve(
+            pulp.getSolver(
+                "HiGHS",
+                mip=whole,
+                msg=False,
+                timeLimit=max(0.05, deadline - monotonic()),
+                gapRel=gap,
+                gapAbs=slack,
+                threads=1,
+                log_to_console=False,
+                primal_feasibility_tolerance=_TOLERANCE,
+                mip_feasibility_tolerance=_TOLERANCE,
+                **(_LEAN if lean else {}),
+            )
+        )
+        if self._lp.status == pulp.LpStatusInfeasible:
+            return Answer("infeasible")
+        optimal = self._lp.sol_status == pulp.LpSolutionOptimal
+        if not optimal and (self._lp.sol_status != pulp.LpSolutionIntegerFeasible or not whole):
+            return Answer("unsolved")
+        objective = value(terms)
+        bound = float(self._lp.solverModel.getInfo().mip_dual_bound)
+        if abs(bound) > 1e30:  # nothing whole was left to decide
+            bound = objective
+        return Answer("optimal" if optimal else "feasible", objective, bound)
+
+
+def _summed(terms: Iterable[tuple[Variable, float]]) -> pulp.LpAffineExpression:
+    sums: dict[Variable, float] = {}
+    for variable, coefficient in terms:
+        sums[variable] = sums.get(variable, 0.0) + coefficient
+    return pulp.LpAffineExpression(sums)
+
+
+def value(terms: Iterable[tuple[Variable, float]]) -> float:
+    return float(sum(coefficient * (variable.varValue or 0.0) for variable, coefficient in terms))

@@ -1,0 +1,230 @@
+"""One model's part of the program: whole replicas, and the flows of its requests to them (design: flows, not pairs).
+It knows neither nodes nor what they cost; those who call it say what else a replica takes."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from motley_solver.ilp.program import EQ, GE, LE, Program, Terms, Variable
+from motley_solver.packing import per_node, size_of
+from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Role
+from motley_solver.reasons import room_in
+from motley_solver.rounding import Group, kv_group, usable_capacity
+from motley_solver.workload import Bucket
+
+_TINY_LOAD = 1e-7  # replicas; HiGHS drops smaller coefficients, so smaller loads are planned as this much
+_LINKS = 20_000  # rows that only tighten the relaxation
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Configurations of one model that serve exactly alike; only their replicas differ (in size, pools or price)."""
+
+    role: Role
+    group: Group
+    rates: tuple[tuple[float, bool], ...]  # per bucket with traffic: one replica's requests per second, within the SLO?
+    members: tuple[tuple[Configuration, tuple[Pool, ...]], ...]  # with the pools that have room
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The variables of one model. A flow is the share of a bucket that a kind serves."""
+
+    model: ModelDemand
+    kinds: tuple[Kind, ...]
+    replicas: dict[tuple[str, str], Variable] = field(default_factory=dict)  # (configuration, pool)
+    flows: dict[tuple[Bucket, int], Variable] = field(default_factory=dict)  # (bucket, index of the kind)
+    survivals: dict[str, dict[tuple[Bucket, int], Variable]] = field(default_factory=dict)  # by spot pool that is lost
+    missing: list[Variable] = field(default_factory=list)  # replicas below the minimum, where that is allowed
+
+    def served(self) -> Terms:
+        """The fraction of the model's requests that is served."""
+        rates = {load.bucket: load.rate / self.model.rate for load in self.model.buckets if load.rate > 0}
+        return [(v, rates[bucket]) for (bucket, k), v in self.flows.items() if self.kinds[k].role != "decode"]
+
+
+def kinds_of(problem: Problem, model: ModelDemand) -> tuple[Kind, ...]:
+    """What the model may run, without what a smaller replica in the same pools does at least as well."""
+    pools = {pool.name: pool for pool in problem.pools}
+    loads = [load for load in model.buckets if load.rate > 0]
+    found: dict[tuple[Role, Group, tuple[tuple[float, bool], ...]], list[tuple[Configuration, tuple[Pool, ...]]]]
+    found = defaultdict(list)
+    for c in model.configurations:
+        rates = tuple(usable_capacity(model, c.capacity(load.bucket)) for load in loads)
+        room = tuple(room_in(c, pools))
+        group = ("", "") if c.role == "aggregated" else kv_group(c, pools)
+        idle = not loads and _could_serve(model, c)
+        if room and group is not None and (idle or any(rate > 0 for rate, _ in rates)):
+            found[c.role, group, rates].append((c, room))
+    kinds = [Kind(*key, tuple(members)) for key, members in found.items()]
+    return tuple(_without_dominated(problem, model, kinds))
+
+
+def _could_serve(model: ModelDemand, configuration: Configuration) -> bool:
+    return not model.buckets or any(usable_capacity(model, c)[0] > 0 for c in configuration.capacities)
+
+
+def _without_dominated(problem: Problem, model: ModelDemand, kinds: list[Kind]) -> Iterator[Kind]:
+    """Where a large replica serves no more than the smaller ones in its place, nobody needs it."""
+    running = {r.configuration for r in problem.running if r.model == model.name}
+    everyone = [(kind, *member) for kind in kinds for member in kind.members]
+    for kind in kinds:
+        kept = tuple(
+            (c, room)
+            for c, room in kind.members
+            if c.key in running
+            or not any(
+                _replaces(model, other, kind, k, c)
+                for other, k, elsewhere in everyone
+                if k is not c and set(room) <= set(elsewhere)
+            )
+        )
+        if kept:
+            yield Kind(kind.role, kind.group, kind.rates, kept)
+
+
+def _replaces(model: ModelDemand, other: Kind, kind: Kind, small: Configuration, large: Configuration) -> bool:
+    if (other.role, other.group) != (kind.role, kind.group) or small.gpus < 1:
+        return False
+    times = large.gpus // small.gpus
+    larger = large.cpus >= small.cpus * times and large.memory_gib >= small.memory_gib * times
+    if times < 1 or not larger or (times > 1 and model.max_replicas is not None):
+        return False
+    if size_of(small) == size_of(large) and other.rates == kind.rates:
+        return small.key < large.key  # of equals the first
+    return all(
+        times * mine >= theirs and (within or not theirs_within or theirs == 0)
+        for (mine, within), (theirs, theirs_within) in zip(other.rates, kind.rates, strict=True)
+    )
+
+
+def add_serving(program: Program, problem: Problem, model: ModelDemand, everything: bool) -> Serving:
+    """Adds variables and rows of one model. With `everything`, each bucket that some kind can serve is served whole
+    and the model has its minimum of replicas; otherwise as far as it goes.
+
+    For each bucket: aggregated and prefill flows add up to 1; for each (bucket, fabric, KV class) the prefill flows
+    equal the decode flows. For each kind: rate·(1 + headroom)/capacity over its flows ≤ its replicas."""
+    serving = Serving(model, kinds_of(problem, model))
+    _add_replicas(program, serving, everything)
+    sums = _add_flows(program, serving, serving.flows, 1 + problem.headroom, lost="")
+    for terms in sums.values():
+        program.require(terms, EQ if everything else LE, 1)
+    if model.survivability > 0:
+        for pool in (pool for pool in problem.pools if pool.spot and _may_stand_in(serving, pool.name)):
+            flows = serving.survivals.setdefault(pool.name, {})
+            rest = _add_flows(program, serving, flows, 1.0, lost=pool.name)
+            for bucket, terms in sums.items():
+                floor = [(variable, -model.survivability) for variable, _ in terms]
+                program.require([*rest.get(bucket, []), *floor], EQ, 0)
+    return serving
+
+
+def _may_stand_in(serving: Serving, pool: str) -> bool:
+    return any(name == pool for _, name in serving.replicas)
+
+
+def _add_replicas(program: Program, serving: Serving, everything: bool) -> None:
+    model = serving.model
+    for kind in serving.kinds:
+        for c, room in kind.members:
+            for pool in room:
+                most = per_node(size_of(c), pool) * pool.max_nodes
+                serving.replicas[c.key, pool.name] = program.variable(most, whole=True)
+    mine = [(variable, 1.0) for variable in serving.replicas.values()]
+    if mine and model.min_replicas > 0:
+        if not everything:
+            serving.missing.append(program.variable(model.min_replicas, whole=False))
+        program.require([*mine, *((variable, 1.0) for variable in serving.missing)], GE, model.min_replicas)
+    if mine and model.max_replicas is not None:
+        program.require(mine, LE, model.max_replicas)
+
+
+def _add_flows(
+    program: Program, serving: Serving, flows: dict[tuple[Bucket, int], Variable], factor: float, lost: str
+) -> dict[Bucket, Terms]:
+    """Flows to the replicas outside the lost pool; returns per bucket what adds up to its served share."""
+    model = serving.model
+    sums: dict[Bucket, Terms] = defaultdict(list)
+    balance: dict[tuple[Bucket, Group], Terms] = defaultdict(list)
+    outside: Terms = []
+    loads = [load for load in model.buckets if load.rate > 0]
+    for index, kind in enumerate(serving.kinds):
+        replicas = _replicas_of(serving, kind, lost)
+        work: Terms = []
+        for load, (rate, within) in zip(loads, kind.rates, strict=True):
+            if rate <= 0 or not replicas:
+                continue
+            flow = flows[load.bucket, index] = program.variable(1, whole=False)
+            work.append((flow, max(_TINY_LOAD, load.rate * factor / rate)))
+            if kind.role != "decode":
+                sums[load.bucket].append((flow, 1.0))
+            if kind.role != "aggregated":
+                balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
+            if not within:
+                outside.append((flow, load.rate / model.rate))
+        _require_work(program, work, replicas, linked=not lost and program.size < _LINKS)
+    for terms in balance.values():
+        program.require(terms, EQ, 0)
+    if outside:
+        program.require(outside, LE, 1 - model.attainment)
+    return sums
+
+
+def _require_work(program: Program, work: Terms, replicas: Terms, linked: bool) -> None:
+    """A kind's work is at most its replicas; `linked` tightens the relaxation: a flow needs a replica."""
+    if work:
+        program.require([*work, *replicas], LE, 0)
+    for flow, needed in work if linked else ():
+        if needed < 1:
+            program.require([(flow, 1.0), *replicas], LE, 0)
+
+
+def _replicas_of(serving: Serving, kind: Kind, lost: str) -> Terms:
+    """The replicas of a kind, as what is taken off its work."""
+    names = ((c.key, pool.name) for c, room in kind.members for pool in room if pool.name != lost)
+    return [(serving.replicas[name], -1.0) for name in names]
+
+
+def started(program: Program, problem: Problem, serving: Serving) -> dict[tuple[str, str], Variable]:
+    """Per (configuration, pool) of this model: the replicas beyond those that run there now."""
+    running: Counter[tuple[str, str]] = Counter()
+    for r in problem.running:
+        running[r.configuration, r.pool] += r.replicas if r.model == serving.model.name else 0
+    found: dict[tuple[str, str], Variable] = {}
+    for key, replicas in serving.replicas.items():
+        found[key] = replicas
+        if running[key]:
+            found[key] = program.variable(None, whole=False)
+            program.require([(replicas, 1.0), (found[key], -1.0)], LE, running[key])
+    return found
+
+
+def switching(problem: Problem, serving: Serving, beyond: Mapping[tuple[str, str], Variable]) -> Terms:
+    """The cost per hour of starting these replicas: part of a node × its price × start / horizon."""
+    if problem.start_hours <= 0:
+        return []
+    sizes = {c.key: size_of(c) for kind in serving.kinds for c, _ in kind.members}
+    pools = {pool.name: pool for pool in problem.pools}
+    spread = problem.start_hours / problem.horizon_hours
+    return [
+        (v, pools[pool].price_per_node_hour * spread / per_node(sizes[key], pools[pool]))
+        for (key, pool), v in beyond.items()
+    ]
+
+
+def shares_of(
+    serving: Serving, flows: Mapping[tuple[Bucket, int], Variable], lost: str = ""
+) -> Iterable[tuple[Bucket, str, float]]:
+    """(bucket, configuration, share): a kind's flow is shared out by the replicas of its configurations."""
+    for index, kind in enumerate(serving.kinds):
+        counts = {
+            c.key: sum(round(serving.replicas[c.key, pool.name].varValue or 0.0) for pool in room if pool.name != lost)
+            for c, room in kind.members
+        }
+        total = sum(counts.values())
+        if not total:  # a load within the tolerance of none
+            counts, total = {kind.members[0][0].key: 1}, 1
+        for (bucket, k), flow in flows.items():
+            share = flow.varValue or 0.0
+            if k == index and share > 0:
+                yield from ((bucket, key, share * count / total) for key, count in counts.items() if count)

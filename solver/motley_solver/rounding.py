@@ -1,0 +1,179 @@
+"""From the optimisation's floating-point values to whole replicas, whole nodes and clean shares.
+It repairs what tolerances leave and decides nothing else."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from motley_solver.packing import Size, nodes_needed, size_of
+from motley_solver.problem import Capacity, Configuration, ModelDemand, Pool, Problem
+from motley_solver.reasons import room_in
+from motley_solver.workload import Bucket
+
+_SHARE = 1e-9  # below this a share is noise
+_ROUNDING = 5e-7  # relative overload that is the solver's tolerance: shaved off the shares, not given a replica
+
+Shares = Mapping[tuple[str, Bucket, str], float]  # of the bucket (model, bucket), to a configuration
+Replicas = Mapping[tuple[str, str, str], int]  # (model, configuration, pool)
+Group = tuple[str, str]  # fabric and KV class, within which KV caches can be handed on
+
+_Loads = Mapping[tuple[str, str], float]  # replicas' worth of work per (model, configuration)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Raw values. `survivals`: per spot pool, the shares with which the other replicas go on when it is lost."""
+
+    shares: Shares
+    replicas: Mapping[tuple[str, str, str], float]
+    nodes: Mapping[str, float]
+    survivals: Mapping[str, Shares]
+
+
+@dataclass(frozen=True)
+class Rounded:
+    shares: Shares
+    replicas: Replicas
+    nodes: Mapping[str, int]
+    survivals: Mapping[str, Shares]
+
+
+def usable_capacity(model: ModelDemand, capacity: Capacity) -> tuple[float, bool]:
+    """(requests per second of one replica, within the SLO?); outside it only where inside is impossible."""
+    if capacity.rate > 0:
+        return capacity.rate, True
+    return (capacity.best_effort if model.attainment < 1 else 0.0), False
+
+
+def kv_group(configuration: Configuration, pools: Mapping[str, Pool]) -> Group | None:
+    """None where no KV cache can be handed on: its pools lie in no fabric, or in several."""
+    fabrics = {pools[name].fabric for name in configuration.pools if name in pools}
+    return (fabrics.pop(), configuration.kv_class) if len(fabrics) == 1 and "" not in fabrics else None
+
+
+def rounded(problem: Problem, solution: Solution) -> Rounded:
+    rounding = _Rounding(problem)
+    shares = rounding.clean(solution.shares)
+    survivals = {lost: rounding.clean(raw) for lost, raw in solution.survivals.items()}
+    loads = {"": rounding.loads(shares, 1 + problem.headroom)}
+    loads |= {lost: rounding.loads(rest, 1.0) for lost, rest in survivals.items()}
+    replicas = _without_surplus(problem, rounding.enough(solution.replicas, loads[""]), loads)
+    placed = {lost: placed_of(replicas, without=lost) for lost in loads}
+    return Rounded(
+        rounding.shaved(shares, loads[""], placed[""]),
+        replicas,
+        rounding.whole_nodes(solution, replicas),
+        {lost: rounding.shaved(rest, loads[lost], placed[lost]) for lost, rest in survivals.items()},
+    )
+
+
+def placed_of(replicas: Replicas, without: str = "") -> Counter[tuple[str, str]]:
+    """Replicas per (model, configuration), outside one pool."""
+    placed: Counter[tuple[str, str]] = Counter()
+    for (model, configuration, pool), count in replicas.items():
+        if pool != without:
+            placed[model, configuration] += count
+    return placed
+
+
+class _Rounding:
+    def __init__(self, problem: Problem) -> None:
+        self.pools = {pool.name: pool for pool in problem.pools}
+        self.models = {model.name: model for model in problem.models}
+        self.configurations = {(m.name, c.key): c for m in problem.models for c in m.configurations}
+        self.rates = {(m.name, load.bucket): load.rate for m in problem.models for load in m.buckets}
+
+    def clean(self, raw: Shares) -> Shares:
+        """Without noise; the shares of a bucket that is served but for rounding add up to 1."""
+        kept = self.balanced({key: min(1.0, value) for key, value in raw.items() if value > _SHARE})
+        totals: dict[tuple[str, Bucket], float] = defaultdict(float)
+        for (model, bucket, key), value in kept.items():
+            if self.configurations[model, key].role != "decode":
+                totals[model, bucket] += value
+        whole = {here: total if total > 1 - 1e-7 else 1.0 for here, total in totals.items()}
+        return {key: value / whole[key[0], key[1]] for key, value in kept.items()}
+
+    def balanced(self, shares: Shares) -> Shares:
+        """As much is decoded as is prefilled: in each fabric and KV class the larger sum is scaled down."""
+        sums: dict[tuple[str, Bucket, Group | None, str], float] = defaultdict(float)
+        sides = {}
+        for model, bucket, key in shares:
+            c = self.configurations[model, key]
+            if c.role != "aggregated":
+                group = kv_group(c, self.pools)
+                sides[model, bucket, key] = [(model, bucket, group, role) for role in ("prefill", "decode")]
+                sums[model, bucket, group, c.role] += shares[model, bucket, key]
+        factors = dict.fromkeys(shares, 1.0)
+        for (model, bucket, key), both in sides.items():
+            mine = sums[model, bucket, both[0][2], self.configurations[model, key].role]
+            factors[model, bucket, key] = min(sums[side] for side in both) / mine
+        return {here: share * factors[here] for here, share in shares.items() if factors[here] > 0}
+
+    def loads(self, shares: Shares, factor: float) -> _Loads:
+        loads: dict[tuple[str, str], float] = defaultdict(float)
+        for (model, bucket, key), share in shares.items():
+            capacity, _ = usable_capacity(self.models[model], self.configurations[model, key].capacity(bucket))
+            loads[model, key] += self.rates[model, bucket] * factor * share / capacity
+        return loads
+
+    def enough(self, raw: Mapping[tuple[str, str, str], float], loads: _Loads) -> Replicas:
+        """Rounded; a configuration that is used has at least what its load needs, so at least one."""
+        replicas = {key: round(value) for key, value in raw.items() if round(value) > 0}
+        placed = placed_of(replicas)
+        for key, load in loads.items():
+            missing = max(1, ceil(load * (1 - _ROUNDING) - 1e-12)) - placed[key]
+            if missing > 0:
+                rooms = [pool.name for pool in room_in(self.configurations[key], self.pools)]
+                best = max(rooms, key=lambda name: (replicas.get((*key, name), 0), name))
+                replicas[*key, best] = replicas.get((*key, best), 0) + missing
+        return replicas
+
+    def shaved(self, shares: Shares, loads: _Loads, placed: Mapping[tuple[str, str], int]) -> Shares:
+        """The solver's tolerance is taken off, so that no replica is overloaded."""
+        over = {key: placed.get(key, 0) / load for key, load in loads.items() if load > placed.get(key, 0)}
+        less = {here: share * over.get((here[0], here[2]), 1.0) for here, share in shares.items()}
+        return self.balanced({here: share for here, share in less.items() if share > 0})
+
+    def whole_nodes(self, solution: Solution, replicas: Replicas) -> Mapping[str, int]:
+        """As many as first-fit decreasing needs; the solver's own number where it knows a tighter packing."""
+        here: dict[str, dict[tuple[str, str, str], int]] = defaultdict(dict)
+        for key, count in replicas.items():
+            here[key[2]][key] = count
+        return {name: self._nodes(pool, solution, here[name]) for name, pool in self.pools.items()}
+
+    def _nodes(self, pool: Pool, solution: Solution, here: Replicas) -> int:
+        sizes: Counter[Size] = Counter()
+        for (model, key, _), count in here.items():
+            sizes[size_of(self.configurations[model, key])] += count
+        needed = nodes_needed(sizes, pool)
+        solved = round(solution.nodes.get(pool.name, 0.0))
+        as_solved = all(count <= round(solution.replicas.get(key, 0.0)) for key, count in here.items())
+        return solved if as_solved and needed > solved else int(needed)
+
+
+def _without_surplus(problem: Problem, replicas: Replicas, loads: Mapping[str, _Loads]) -> Replicas:
+    """Replicas have no price of their own, so the solver may leave more than the loads need on a node already paid.
+    `loads`: with all pools ("") and when one of them is lost."""
+    kept = dict(replicas)
+    prices = {pool.name: pool.price_per_node_hour for pool in problem.pools}
+    totals: Counter[str] = Counter()
+    for (model, _, _), count in replicas.items():
+        totals[model] += count
+    placed = {lost: placed_of(replicas, without=lost) for lost in loads}
+    least = {model.name: model.min_replicas for model in problem.models}
+    for key in sorted(replicas, key=lambda k: (-prices[k[2]], k)):
+        model, configuration, pool = key
+        counted = [lost for lost in loads if lost != pool]
+        surplus = min(placed[lost][model, configuration] - _needed(loads[lost], key) for lost in counted)
+        drop = max(0, min(kept[key], surplus, totals[model] - least[model]))
+        kept[key] -= drop
+        totals[model] -= drop
+        for lost in counted:
+            placed[lost][model, configuration] -= drop
+    return {key: count for key, count in kept.items() if count}
+
+
+def _needed(loads: _Loads, key: tuple[str, str, str]) -> int:
+    load = loads.get((key[0], key[1]), 0.0)
+    return max(1, ceil(load * (1 - 1e-9))) if load > 0 else 0

@@ -1,0 +1,172 @@
+"""What would be if one number of a problem were another: the changed problem, and a plan for it under one time limit
+that all questions share. Everything is solved, nothing estimated; words for people are made elsewhere."""
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from math import ceil
+from time import monotonic
+from typing import Literal
+
+from motley_solver.ilp import solve
+from motley_solver.packing import per_node, size_of
+from motley_solver.plan import Plan
+from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
+from motley_solver.workload import Bucket
+
+Target = Literal["ttft", "tpot"]
+Changeable = Literal["stock", "budget", "max_replicas", "min_replicas", "survivability", "ttft", "tpot"]
+Loosened = Callable[[str, Target, float], Problem]
+"""(model, target, factor) → the whole problem formulated anew with this latency target of this model so many times as
+long: capacities follow from targets in ways that a Problem does not know."""
+
+MOST_NODES = 10_000
+_LEAST_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number of a problem and what it would be instead, of the pool or model `name` ("" for the budget): nodes,
+    currency per hour, replicas, part of the load that survives; for ttft and tpot multiples of the present target."""
+
+    kind: Changeable
+    name: str
+    now: float
+    to: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked, so that it can be said what was not answered in time."""
+
+    about: Literal["change", "alternative", "placement", "conflict", "remedy"]
+    name: str  # GPU type or model; of a change its pool or model
+    detail: str = ""  # kind of a change, GPU type of a placement
+
+
+@dataclass
+class Questions:
+    """Asks the optimisation until the deadline; each question gets at most a quarter of what is left, so that one hard
+    one does not silence the others."""
+
+    deadline: float
+    loosened: Loosened | None = None
+    unanswered: list[Question] = field(default_factory=list)
+
+    @property
+    def late(self) -> bool:
+        return self.deadline - monotonic() < _LEAST_SECONDS
+
+    def answer(
+        self, question: Question, problem: Problem | Callable[[], Problem], relative_gap: float = 1e-6
+    ) -> Plan | None:
+        """The plan for this problem; None, and noted, where it was not found in time. A problem that takes time to
+        formulate is given as a function and not even made when it is late."""
+        if not self.late:
+            asked = problem if isinstance(problem, Problem) else problem()
+            outcome = solve(asked, max(_LEAST_SECONDS, (self.deadline - monotonic()) / 4), relative_gap)
+            if isinstance(outcome, Plan):
+                return outcome
+        if question not in self.unanswered:
+            self.unanswered.append(question)
+        return None
+
+    def changed(self, problem: Problem, change: Change) -> Problem:
+        return changed(problem, change, self.loosened)
+
+
+def changed(problem: Problem, change: Change, loosened: Loosened | None = None) -> Problem:
+    """Latency targets are changed in the problem as it was formulated, so such a change must be the first of several;
+    KeyError where there is nothing to formulate it anew with."""
+    match change.kind:
+        case "stock":
+            return with_pools(problem, lambda p: replace(p, max_nodes=round(change.to)), {change.name})
+        case "budget":
+            return replace(problem, budget_per_hour=change.to)
+        case "max_replicas":
+            return with_models(problem, lambda m: replace(m, max_replicas=round(change.to)), {change.name})
+        case "min_replicas":
+            return with_models(problem, lambda m: replace(m, min_replicas=round(change.to)), {change.name})
+        case "survivability":
+            return with_models(problem, lambda m: replace(m, survivability=change.to), {change.name})
+        case "ttft" | "tpot":
+            if loosened is None:
+                raise KeyError(change.kind)
+            return loosened(change.name, change.kind, change.to)
+
+
+def with_models(
+    problem: Problem, change: Callable[[ModelDemand], ModelDemand], names: Collection[str] | None = None
+) -> Problem:
+    """With these models changed; without names all of them."""
+    models = tuple(change(m) if names is None or m.name in names else m for m in problem.models)
+    return replace(problem, models=models)
+
+
+def with_pools(problem: Problem, change: Callable[[Pool], Pool], names: Collection[str]) -> Problem:
+    return replace(problem, pools=tuple(change(p) if p.name in names else p for p in problem.pools))
+
+
+def allowing(
+    problem: Problem, allowed: Callable[[Configuration], bool], names: Collection[str] | None = None
+) -> Problem:
+    """With only those configurations of these models; the pools stay, and reserved nodes are paid all the same."""
+    return with_models(
+        problem, lambda m: replace(m, configurations=tuple(c for c in m.configurations if allowed(c))), names
+    )
+
+
+def as_served(problem: Problem, plan: Plan, whole: Collection[tuple[str, Bucket]] = ()) -> Problem:
+    """The problem of serving what the plan serves, and the buckets in `whole` entirely: then every limit can be asked
+    about although something is left out. What may be outside the SLO stays the same number of requests per second."""
+    left = {(one.model, one.bucket): one.rate for one in plan.unserved}
+    replicas: Counter[str] = Counter()
+    for one in plan.allocations:
+        replicas[one.model] += one.replicas
+
+    def served(model: ModelDemand) -> ModelDemand:
+        loads = tuple(
+            load
+            if (model.name, load.bucket) in whole or (model.name, load.bucket) not in left
+            else replace(load, rate=max(0.0, load.rate - left[model.name, load.bucket]))
+            for load in model.buckets
+        )
+        rate, before = sum(load.rate for load in loads), model.rate
+        outside = (1 - model.attainment) * before / rate if rate else 0.0
+        least = model.min_replicas if any(name == model.name for name, _ in whole) else replicas[model.name]
+        return replace(
+            model,
+            buckets=loads,
+            attainment=max(0.0, 1 - outside) if model.attainment < 1 else 1.0,
+            min_replicas=min(model.min_replicas, least),
+        )
+
+    return with_models(problem, served, {one.model for one in plan.unserved})
+
+
+def plenty(problem: Problem, pool: Pool) -> int:
+    """Nodes of a pool that suffice to put every request there that it can serve, as far as that is a sane number."""
+    needed = 0.0
+    for model in problem.models:
+        here = [c for c in model.configurations if pool.name in c.pools and per_node(size_of(c), pool)]
+        for load in model.buckets:
+            work = [
+                max(1, ceil(load.rate * (1 + problem.headroom) / capacity)) / per_node(size_of(c), pool)
+                for c in here
+                for capacity in (c.capacity(load.bucket).rate, c.capacity(load.bucket).best_effort)
+                if capacity > 0
+            ]
+            needed += max(work, default=0.0)
+        needed += model.min_replicas if here else 0
+    return pool.max_nodes + max(1, min(MOST_NODES, ceil(needed)))
+
+
+def least(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The least whole number from `low` to `high` that holds, where those above hold too; `high` is known to."""
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high
