@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import ceil, fsum
+from math import ceil, floor, fsum, inf
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED
@@ -35,8 +36,12 @@ Json = dict[str, Any]
 RELATIVE_GAP = 1e-6
 NO_LIMIT = 86_400.0
 """Seconds, where no time limit is given: exact, or it was a day."""
-MOST_INSTANCES = 1e9
+MOST_INSTANCES = 1e12
 """For one bucket; a GPU type that needs more does not serve it."""
+PACKED = 5e-7
+"""Of the bill: what it may cost in all that instances without number are bought in packs."""
+EACH: Mapping[str, int] = MappingProxyType({})
+"""No packs."""
 SUM_TOLERANCE = 1e-6
 LISTED = 20
 """Buckets that a reason names."""
@@ -138,26 +143,69 @@ def _unknown(value: Mapping[str, Any], known: tuple[str, ...], *where: str) -> I
 # --- the question ---
 
 
-def problem_of(config: Config) -> Problem:
-    """One pool per GPU type with one GPU per node, and as many nodes as all its load could need or `max` allows."""
+def problem_of(config: Config, packs: Mapping[str, int] = EACH) -> Problem:
+    """One pool per GPU type, one pack of instances per node, and as many nodes as pay at all or `max` allows."""
     buckets = {cell: Bucket(*cell) for cell in config.rates}
+    highest = _highest_bill(config)
     configurations, pools = [], []
     for name, gpu in config.gpus.items():
-        able = {cell: gpu.tputs[cell] for cell in config.rates if _instances(config, gpu, cell) <= MOST_INSTANCES}
-        needed = ceil(fsum(_instances(config, gpu, cell) for cell in able)) + 1
-        most = needed if gpu.most is None else min(needed, gpu.most)
-        pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost, most))
+        pack = packs.get(name, 1)
+        useful = min(_needed(config, gpu), highest / gpu.cost if gpu.cost else inf)
+        most = ceil(useful / pack) + 1 if _endless(config, gpu) else gpu.most or 0
+        pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost * pack, most))
+        able = {cell: gpu.tputs[cell] * pack for cell in config.rates if _serves(config, gpu, cell)}
         capacities = tuple(Capacity(buckets[cell], tput, tput) for cell, tput in able.items())
         configurations.append(Configuration(name, name, 1, (name,), capacities, EngineSettings(0, 0, 0), gpus=1))
     loads = tuple(BucketLoad(buckets[cell], rate) for cell, rate in config.rates.items())
     return Problem((ModelDemand("melange", loads, tuple(configurations)),), tuple(pools), headroom=config.headroom)
 
 
+def _packs(config: Config) -> Mapping[str, int]:
+    """How many instances of a type are bought at a time, where bills are of so many that it makes no difference.
+    Whole numbers beyond some 10⁸ are beyond the solver's tolerances."""
+    spare = PACKED / 2 * _highest_bill(config) / len(config.gpus)
+    able = {name: gpu for name, gpu in config.gpus.items() if gpu.cost and _endless(config, gpu)}
+    return {name: floor(spare / gpu.cost) for name, gpu in able.items() if spare >= 2 * gpu.cost}
+
+
+def _highest_bill(config: Config) -> float:
+    """Some mix costs no more: every bucket that may at its cheapest type without a cap, and all that caps allow."""
+    loads: dict[str, float] = {}
+    for cell in config.rates:
+        bills = {name: bill for name, bill in _bills(config, cell).items() if _endless(config, config.gpus[name])}
+        if bills:
+            best = min(bills, key=lambda name: bills[name])
+            loads[best] = loads.get(best, 0.0) + _instances(config, config.gpus[best], cell)
+    capped = [gpu for gpu in config.gpus.values() if not _endless(config, gpu)]
+    everything = fsum(ceil(load) * config.gpus[name].cost for name, load in loads.items())
+    return everything + fsum((gpu.most or 0) * gpu.cost for gpu in capped)
+
+
+def _bills(config: Config, cell: Cell) -> dict[str, float]:
+    """What one bucket costs at each type that serves it."""
+    able = {name: gpu for name, gpu in config.gpus.items() if _serves(config, gpu, cell)}
+    return {name: _instances(config, gpu, cell) * gpu.cost for name, gpu in able.items()}
+
+
+def _needed(config: Config, gpu: GpuType) -> float:
+    """What all load that it can serve takes of one GPU type."""
+    return fsum(_instances(config, gpu, cell) for cell in config.rates if _serves(config, gpu, cell))
+
+
+def _endless(config: Config, gpu: GpuType) -> bool:
+    """No cap, or one that is never reached."""
+    return gpu.most is None or gpu.most > _needed(config, gpu)
+
+
+def _serves(config: Config, gpu: GpuType, cell: Cell) -> bool:
+    return _instances(config, gpu, cell) <= MOST_INSTANCES
+
+
 def _instances(config: Config, gpu: GpuType, cell: Cell) -> float:
     """What all load of one bucket takes of one GPU type."""
     tput = gpu.tputs[cell]
     load = config.rates[cell] * (1 + config.headroom)
-    return load / tput if tput > load / (2 * MOST_INSTANCES) else float("inf")
+    return load / tput if tput > load / (2 * MOST_INSTANCES) else inf
 
 
 # --- the answer ---
@@ -168,7 +216,7 @@ def answer(config: Config, time_limit: float | None) -> Json:
     started = monotonic()
     if reasons := list(_hopeless(config)):
         return _without_plan("infeasible", "; ".join(reasons), started)
-    outcome: Outcome = solve(problem_of(config), time_limit or NO_LIMIT, RELATIVE_GAP)
+    outcome, packs, waste = _solved(config, time_limit or NO_LIMIT)
     match outcome:
         case Infeasible(reasons=found):
             return _without_plan("infeasible", "; ".join(found), started)
@@ -178,15 +226,28 @@ def answer(config: Config, time_limit: float | None) -> Json:
             return _without_plan("infeasible", _too_small_caps(config, outcome), started)
         case Plan(complete=False):
             return _without_plan("unsolved", "no plan that serves all load was found in time: allow more", started)
+    counts = {name: _count(config, outcome, name, packs.get(name, 1)) for name in config.gpus}
+    cost = fsum(count * config.gpus[name].cost for name, count in counts.items())
     return {
         "status": "optimal" if outcome.proven else "feasible",
-        "cost": float(outcome.cost_per_hour),
-        "lower_bound": float(outcome.lower_bound),
-        "counts": {name: _count(outcome, name) for name in config.gpus},
+        "cost": cost,
+        "lower_bound": min(cost, outcome.lower_bound - waste),
+        "counts": counts,
         "assignment": list(_assignment(outcome)),
         "reason": "",
         "solve_seconds": monotonic() - started,
     }
+
+
+def _solved(config: Config, time_limit: float) -> tuple[Outcome, Mapping[str, int], float]:
+    """In packs where there are any and their possible waste is within PACKED of the bill. Last comes that waste."""
+    packs = _packs(config)
+    if packs:
+        outcome = solve(problem_of(config, packs), time_limit, RELATIVE_GAP - PACKED)
+        waste = fsum(pack * config.gpus[name].cost for name, pack in packs.items())
+        if not isinstance(outcome, Plan) or waste <= PACKED * outcome.lower_bound:
+            return outcome, packs, waste
+    return solve(problem_of(config), time_limit, RELATIVE_GAP), EACH, 0.0
 
 
 def _without_plan(status: str, reason: str, started: float) -> Json:
@@ -201,8 +262,15 @@ def _without_plan(status: str, reason: str, started: float) -> Json:
     }
 
 
-def _count(plan: Plan, gpu: str) -> int:
-    return sum(allocation.replicas for allocation in plan.allocations if allocation.pool == gpu)
+def _count(config: Config, plan: Plan, name: str, pack: int) -> int:
+    """All packs, without what the last one has to spare."""
+    packed = pack * sum(allocation.replicas for allocation in plan.allocations if allocation.pool == name)
+    routes = [route for route in plan.assignment if route.configuration == name]
+    cells = [(route.bucket.input_tokens, route.bucket.output_tokens) for route in routes]
+    load = fsum(
+        route.share * _instances(config, config.gpus[name], cell) for route, cell in zip(routes, cells, strict=True)
+    )
+    return packed - max(0, min(pack - 1, floor(packed - load)))
 
 
 def _assignment(plan: Plan) -> Iterator[Json]:
@@ -220,7 +288,7 @@ def _hopeless(config: Config) -> Iterator[str]:
     without: list[Cell] = []
     forbidden: dict[str, list[Cell]] = {}
     for cell in config.rates:
-        able = [name for name, gpu in config.gpus.items() if _instances(config, gpu, cell) <= MOST_INSTANCES]
+        able = [name for name, gpu in config.gpus.items() if _serves(config, gpu, cell)]
         if not able:
             without.append(cell)
         elif all(config.gpus[name].most == 0 for name in able):

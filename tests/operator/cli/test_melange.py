@@ -216,7 +216,7 @@ def test_a_throughput_next_to_nothing_serves_nothing_and_gives_no_absurd_count(
     config["gpu_info"]["A100"]["tputs"][1][1] = 5e-324
     ran = run(config)
     assert ran.code == 3
-    assert ran.answer["reason"] == "no GPU type serves bucket [1, 1] with 1e+09 instances or fewer"
+    assert ran.answer["reason"] == "no GPU type serves bucket [1, 1] with 1e+12 instances or fewer"
 
 
 def test_nothing_found_in_time_exits_with_4(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,6 +393,8 @@ CLIFFS: dict[str, tuple[Config, float | None]] = {
     "a huge rate": (_instance(total_request_rate=1e6), 645_371.0),
     "throughputs over six orders of magnitude": (_scaled(1e-6), None),
     "throughputs over six orders of magnitude upwards": (_scaled(1e6), None),
+    "instances without number": (_scaled(1e-6) | {"total_request_rate": 1e6}, None),
+    "a rate beyond all sense": (_instance(total_request_rate=1e12), 645_370_370_371.0),
 }
 
 
@@ -403,5 +405,6 @@ def test_there_are_no_cliffs(case: str, run: Run) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert ran.answer["status"] == "optimal"
     assert broken(config, ran.answer) == []
+    assert ran.answer["lower_bound"] >= ran.answer["cost"] * (1 - 1e-6)
     if cost is not None:
         assert ran.answer["cost"] == pytest.approx(cost)

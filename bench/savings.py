@@ -1,0 +1,281 @@
+"""What a mix of GPUs saves, in the shape of Mélange's tables: cost against each single GPU type, the best of them,
+greedy and slices, at rates from 1 to 32 requests/s under a loose and a tight SLO.
+
+    python bench/savings.py                          every workload, model and price list
+    python bench/savings.py --only sharegpt --models Llama-2-7b --prices AWS
+    python bench/savings.py --data PATH              where the traces are; default: ../shared/data of this repository
+
+Without the traces it says where they come from and ends. Capacities are estimates from spec sheets (`motley_solver`'s),
+the same for every method, so that costs can be compared; request sizes count as the upper edges of their buckets.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import sys
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import product
+from math import inf
+from pathlib import Path
+from statistics import fmean
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+
+from melange_slices import Sliced, sliced  # noqa: E402
+
+from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
+from motley_solver.baselines import greedy, single_type  # noqa: E402
+from motley_solver.capacity import configuration_of, engine_of  # noqa: E402
+from motley_solver.hardware import CATALOGUE, ModelShape  # noqa: E402
+from motley_solver.ilp import solve  # noqa: E402
+from motley_solver.plan import Outcome, Plan  # noqa: E402
+from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Slo  # noqa: E402
+from motley_solver.steptime import roofline  # noqa: E402
+from motley_solver.workload import Bucket, BucketLoad, loads_of  # noqa: E402
+
+RATES = (1, 2, 4, 8, 16, 32)
+INPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 16000)
+OUTPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4100)
+SLICES, SLICES_LIMIT, TIME_LIMIT = 8, 10.0, 20.0
+STOCK = 2000  # nodes of each type: no limit
+
+SLOS = {
+    "loose": Slo(ttft_seconds_base=2.0, ttft_seconds_per_1k_input=1.0, tpot_seconds=0.120, attainment=0.99),
+    "tight": Slo(ttft_seconds_base=1.0, ttft_seconds_per_1k_input=0.5, tpot_seconds=0.040, attainment=0.99),
+}
+MODELS = {
+    "Llama-2-7b": ModelShape(32, 4096, 32, 32, 128, 11008, 32000),  # its own limit of 4096 tokens left out, as there
+    "Llama-3.1-8B": ModelShape(32, 4096, 32, 8, 128, 14336, 128256),
+}
+# Per GPU and hour. AWS us-east-1 on demand, July 2026: g6.xlarge, g5.xlarge, an eighth of p4de.24xlarge, p5.4xlarge.
+# Lambda 2026: an eighth of gpu_8x_a100_80gb_sxm4, gpu_1x_h100_sxm5; it has no L4 and no A10G, which cost as at AWS.
+# Paper: Table 1 of Mélange (arXiv 2404.14527).
+PRICES = {
+    "AWS": {"L4": 0.8048, "A10G": 1.006, "A100-80GB": 3.43088, "H100": 6.88},
+    "Lambda": {"L4": 0.8048, "A10G": 1.006, "A100-80GB": 2.79, "H100": 4.29},
+    "paper": {"L4": 0.70, "A10G": 1.01, "A100-80GB": 3.67, "H100": 7.516},
+}
+HEADLINE = ("Llama-2-7b", "AWS")
+"""The model and prices for which the aim is said to be met or missed; fixed before the first run."""
+
+Lengths = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Request sizes of public traces, in parts of a mixture; and the paper's dataset that it resembles, with its mean
+    saving against the best single type by SLO, computed from the published tables."""
+
+    parts: tuple[tuple[str, float], ...]
+    dataset: str = ""
+    published: Mapping[str, float] = field(default_factory=dict)
+
+
+TRACES = {  # file under traces/, columns of input and output tokens
+    "sharegpt": ("helix_sharegpt_lengths.csv", "input_tokens", "output_tokens"),
+    "arxiv": ("vidur_arxiv_summarization.csv", "num_prefill_tokens", "num_decode_tokens"),
+    "conv": ("azure2023_conv_30min.csv", "ContextTokens", "GeneratedTokens"),
+    "code": ("azure2023_code.csv", "ContextTokens", "GeneratedTokens"),
+}
+ORIGINALS = """\
+  helix_sharegpt_lengths.csv        Thesys-lab/Helix-ASPLOS25: simulator/trace_generator/length_data (ShareGPT)
+  vidur_arxiv_summarization.csv     microsoft/vidur: data/processed_traces/arxiv_summarization_stats_…_v2.csv
+  azure2023_conv_30min.csv          Azure/AzurePublicDataset: AzureLLMInferenceTrace_conv.csv, its first 30 minutes
+  azure2023_code.csv                Azure/AzurePublicDataset: AzureLLMInferenceTrace_code.csv"""
+WORKLOADS = {
+    "sharegpt": Workload((("sharegpt", 1.0),), "Arena", {"loose": 0.245, "tight": 0.161}),
+    "arxiv": Workload((("arxiv", 1.0),), "PubMed", {"loose": 0.200, "tight": 0.063}),
+    "mixed": Workload((("sharegpt", 0.8), ("arxiv", 0.2)), "Mixed", {"loose": 0.202, "tight": 0.124}),
+    "conv": Workload((("conv", 1.0),)),
+    "code": Workload((("code", 1.0),)),
+}
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", choices=WORKLOADS, action="append", help="a workload; may be repeated")
+    arguments.add_argument("--models", choices=MODELS, action="append")
+    arguments.add_argument("--prices", choices=PRICES, action="append")
+    arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    chosen = arguments.parse_args()
+    if not (chosen.data / "traces").is_dir():
+        print(f"no traces in {chosen.data}; they are columns of\n{ORIGINALS}")
+        return 0
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
+          f"Python {platform.python_version()}")  # fmt: skip
+    traces = {name: _lengths(chosen.data / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
+    tables = [
+        Table(name, slo, model, prices, tuple(_rows(_histogram(WORKLOADS[name], traces), slo, model, prices)))
+        for model, prices, name, slo in _printed(
+            product(chosen.models or MODELS, chosen.prices or PRICES, chosen.only or WORKLOADS, SLOS)
+        )
+    ]
+    _summary(tables)
+    return 0
+
+
+# --- the load ---
+
+
+def _lengths(file: Path, inputs: str, outputs: str) -> Lengths:
+    with file.open(newline="") as stream:
+        return [(int(row[inputs]), max(1, int(row[outputs]))) for row in csv.DictReader(stream)]
+
+
+def _histogram(workload: Workload, traces: dict[str, Lengths]) -> dict[Bucket, float]:
+    """Parts of each bucket; they add up to 1."""
+    found: Counter[Bucket] = Counter()
+    for name, part in workload.parts:
+        for lengths in traces[name]:
+            found[bucket_of(*lengths)] += part / len(traces[name])  # type: ignore[assignment]
+    return dict(found)
+
+
+def bucket_of(input_tokens: int, output_tokens: int) -> Bucket:
+    return Bucket(
+        INPUT_EDGES[bisect_left(INPUT_EDGES, input_tokens)], OUTPUT_EDGES[bisect_left(OUTPUT_EDGES, output_tokens)]
+    )
+
+
+# --- the question ---
+
+
+def problem_of(loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape, prices: dict[str, float]) -> Problem:
+    """One replica per GPU and node, BF16, no tensor parallelism: Mélange's setting."""
+    configurations = tuple(_configuration(gpu, loads, slo, shape) for gpu in prices)
+    pools = tuple(Pool(gpu, gpu, 1, 16.0, 64.0, price, STOCK) for gpu, price in prices.items())
+    return Problem((ModelDemand("model", loads, configurations),), pools)
+
+
+def _configuration(gpu: str, loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape) -> Configuration:
+    step_time = roofline(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16")
+    assert step_time is not None
+    engine = engine_of(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16", step_time)
+    return configuration_of(gpu, gpu, 1, (gpu,), engine, slo, loads, gpus=1)
+
+
+# --- the answers ---
+
+
+@dataclass(frozen=True)
+class Row:
+    """Costs per hour at one rate; inf where a method cannot serve everything."""
+
+    rate: float
+    plan: Plan
+    alone: dict[str, float]
+    greedy: float
+    slices: Sliced
+
+    @property
+    def best(self) -> float:
+        return min(self.alone.values())
+
+    @property
+    def saving(self) -> float:
+        """Against the best single type, as a fraction; 0 where none can serve everything."""
+        return 1 - self.plan.cost_per_hour / self.best if self.best < inf else 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    workload: str
+    slo: str
+    model: str
+    prices: str
+    rows: tuple[Row, ...]
+
+    @property
+    def published(self) -> float | None:
+        return WORKLOADS[self.workload].published.get(self.slo)
+
+    @property
+    def saving(self) -> float:
+        return fmean(row.saving for row in self.rows)
+
+
+def _rows(histogram: dict[Bucket, float], slo: str, model: str, prices: str) -> Iterator[Row]:
+    types = PRICES[prices]
+    width = 9
+    head = ["rate/s", "mix: " + "/".join(types), "cost/h", *(f"{gpu.partition('-')[0]} only" for gpu in types)]
+    print(f"{head[0]:>6}  {head[1]:<26}" + "".join(f"{name:>{width + 2}}" for name in head[2:]), end="")
+    print(f"{'greedy':>{width}}{'slices':>{width + 1}}{'saving':>8}", flush=True)
+    for rate in RATES:
+        problem = problem_of(loads_of(histogram.items(), rate), SLOS[slo], MODELS[model], types)
+        row = _row(problem, rate)
+        counts = {a.gpu: a.replicas for a in row.plan.allocations}
+        costs = [row.plan.cost_per_hour, *row.alone.values()]
+        proof = " " if row.slices.status == "optimal" else "*"
+        print(f"{rate:>6}  {'/'.join(str(counts.get(gpu, 0)) for gpu in types):<26}", end="")
+        print("".join(f"{_money(cost):>{width + 2}}" for cost in costs), end="")
+        print(f"{_money(row.greedy):>{width}}{_money(row.slices.cost):>{width}}{proof}{row.saving:>8.1%}", flush=True)
+        yield row
+
+
+def _row(problem: Problem, rate: float) -> Row:
+    """Raises where not everything can be served by any mix: such a workload is not for this benchmark."""
+    with standard_output_kept_clean():
+        plan = solve(problem, TIME_LIMIT, 1e-6)
+        assert isinstance(plan, Plan) and plan.complete and plan.proven, plan
+        alone = {pool.gpu: _cost(single_type(problem, pool.gpu, TIME_LIMIT)) for pool in problem.pools}
+        slices = sliced(problem.models[0], problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
+    by_hand = greedy(problem)
+    return Row(rate, plan, alone, inf if by_hand.unserved else by_hand.cost_per_hour, slices)
+
+
+def _cost(outcome: Outcome) -> float:
+    return outcome.cost_per_hour if isinstance(outcome, Plan) and outcome.complete else inf
+
+
+# --- the tables ---
+
+
+def _printed(cases: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, str, str, str]]:
+    for case in cases:
+        model, prices, name, slo = case
+        target = SLOS[slo]
+        print(f"\n{name}, {slo} SLO (TPOT {1000 * target.tpot_seconds:.0f} ms, TTFT {target.ttft_seconds_base:g} s + "
+              f"{target.ttft_seconds_per_1k_input:g} s per 1000 input tokens, {target.attainment:.0%}), {model}, "
+              f"{prices} prices")  # fmt: skip
+        yield case
+
+
+def _money(cost: float) -> str:
+    return f"{cost:.2f}" if cost < inf else "-"
+
+
+def _summary(tables: Sequence[Table]) -> None:
+    """`published` is the mean over the same rates of the paper's dataset that the workload resembles."""
+    print("\n-: cannot serve every size within the SLO   *: the best within "
+          f"{SLICES_LIMIT:g} s, not proven")  # fmt: skip
+    print(f"\n{'mean saving against':<48}{'best single':>12}{'published':>18}{'greedy':>9}{'slices':>9}")
+    for table in tables:
+        paper = table.published and f"{WORKLOADS[table.workload].dataset} {table.published:.1%}"
+        against = [_mean_saving(table, "greedy"), _mean_saving(table, "slices")]
+        title = f"{table.workload}, {table.slo}, {table.model}, {table.prices} prices"
+        print(f"{title:<48}{table.saving:>12.1%}{paper or '-':>18}{against[0]:>9.1%}{against[1]:>9.1%}")
+    rows = [row for table in tables for row in table.rows]
+    dearer = sum(row.plan.cost_per_hour > row.slices.cost * (1 + 1e-6) for row in rows)
+    print()
+    print(f"{'MISSED' if dearer else 'met   '}  never dearer than slices: {len(rows) - dearer} of {len(rows)}")
+    for table in tables:
+        if table.published and (table.model, table.prices) == HEADLINE:
+            verdict = "met   " if table.saving > table.published else "MISSED"
+            print(f"{verdict}  {table.workload}, {table.slo}: mean saving against the best single type "
+                  f"{table.saving:.1%}, in the paper {table.published:.1%}")  # fmt: skip
+
+
+def _mean_saving(table: Table, other: str) -> float:
+    costs = [(row.plan.cost_per_hour, row.greedy if other == "greedy" else row.slices.cost) for row in table.rows]
+    return fmean(1 - cost / theirs for cost, theirs in costs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
