@@ -206,6 +206,8 @@ def _single(asked: Problem, model: ModelDemand, limit: Limit, questions: Questio
         return Remedy((Change("survivability", model.name, limit.value, 0.0),), free.cost_per_hour)
     kind: Changeable = "stock" if limit.kind == "stock" else "max_replicas"
     found = {_used(free, kind, limit.name): free}
+    if max(found) <= limit.value:
+        return None
 
     def holds(number: int) -> bool:
         change = Change(kind, limit.name, limit.value, number)

@@ -41,7 +41,7 @@ class Question:
 
     about: Literal["change", "alternative", "placement", "conflict", "remedy"]
     name: str  # GPU type or model; of a change its pool or model
-    detail: str = ""  # kind of a change, GPU type of a placement
+    detail: str = ""  # kind of a change or of what an alternative does without, GPU type of a placement
 
 
 @dataclass
@@ -60,12 +60,12 @@ class Questions:
     def answer(
         self, question: Question, problem: Problem | Callable[[], Problem], relative_gap: float = 1e-6
     ) -> Plan | None:
-        """The plan for this problem; None, and noted, where it was not found in time. A problem that takes time to
-        formulate is given as a function and not even made when it is late."""
+        """The plan for this problem, complete or proven to be all that can be; None, and noted, where neither was found
+        in time. A problem that takes time to formulate is given as a function and not even made when it is late."""
         if not self.late:
             asked = problem if isinstance(problem, Problem) else problem()
             outcome = solve(asked, max(_LEAST_SECONDS, (self.deadline - monotonic()) / 4), relative_gap)
-            if isinstance(outcome, Plan):
+            if isinstance(outcome, Plan) and (outcome.complete or outcome.proven):
                 return outcome
         if question not in self.unanswered:
             self.unanswered.append(question)

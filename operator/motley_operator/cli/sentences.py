@@ -94,9 +94,9 @@ class _Words:
             case "max_replicas":
                 return f"{name} has its maxReplicas of {change.now:.0f}; one more"
             case "min_replicas":
-                return f"{name} is kept at its minReplicas of {change.now:.0f}; without a minimum it"
+                return f"{name} is kept at its minReplicas of {change.now:.0f}; without it the fleet"
             case "survivability":
-                return f"{100 * change.now:.3g}% of {name} must outlive any one spot pool; without this the plan"
+                return f"{100 * change.now:.3g}% of {name} must outlive any one spot pool; without this the fleet"
             case "ttft" | "tpot":
                 percent = f"{100 * (change.to - 1):.0f}% looser"
                 return f"{change.kind.upper()} binds {name}: {percent} ({self._target(change)})"
@@ -124,7 +124,7 @@ class _Words:
 
     def alternatives(self, alternatives: Iterable[Alternative]) -> Iterator[str]:
         for index, one in enumerate(alternatives):
-            without = f"without {one.gpu}" if one.gpu else "without splitting prefill and decode"
+            without = f"without {_without(one.without, one.gpu)}"
             proof = "" if one.proven else " (not proven)"
             if one.cost_per_hour is None:
                 yield f"{_started(without)} part of {_several(one.unserved)} cannot be served{proof}."
@@ -150,10 +150,11 @@ class _Words:
 
     def _choice(self, choice: Choice) -> str:
         used = [one for one in choice.options if one.share > 0]
-        able = [one for one in choice.options if one.share == 0 and one.within_slo and one.rate > 0]
-        lacking = {one.gpu: one for one in choice.options[::-1] if not (one.share or one.within_slo or _too_large(one))}
+        whole = [one for one in choice.options if one.share == 0 and one.role == "aggregated"]
+        able = [one for one in whole if one.within_slo and one.rate > 0]
+        lacking = {one.gpu: one for one in whole[::-1] if not (one.within_slo or _too_large(one))}
         left = 1 - sum(one.share for one in used if one.role != "decode")
-        parts = [", ".join([*map(self._used, used), *_left(left)])]
+        parts = [", ".join([*map(self._used, used), *_left(left)]) + _both(used)]
         if able:
             parts.append("instead of " if used else "possible on ")
             parts[-1] += _several(f"{self._named(one)} at {_price(one)}" for one in able)
@@ -208,7 +209,7 @@ class _Words:
         rate = f"{one.rate:.3g}/s of " if one.rate else ""
         yield f"{one.model}: {rate}{sizes}"
         if one.limits is None:
-            yield "  What is in the way was not found out in time."
+            yield "  What is in the way was not found out."
         elif one.limits:
             together = "These cannot all stay: " if len(one.limits) > 1 else "In the way: "
             yield f"  {together}{'; '.join(map(self._limit, one.limits))}."
@@ -259,6 +260,14 @@ class _Words:
                 return f"loosen {self._loosened(change)}"
 
 
+def _both(used: Iterable[Option]) -> str:
+    """What the two roles of a split route cost together."""
+    split = [one for one in used if one.role != "aggregated"]
+    prefilled = sum(one.share for one in split if one.role == "prefill")
+    total = sum(one.share * (one.cost_per_million_tokens or 0.0) for one in split)
+    return f" (prefill and decode together {total / prefilled:.3g})" if prefilled else ""
+
+
 def _left(share: float) -> list[str]:
     return [] if share < 1e-6 else ["not served"] if share > 1 - 1e-6 else [f"{100 * share:.0f}% not served"]
 
@@ -304,6 +313,10 @@ def _lack(shortfall: Shortfall | None) -> str:
     return "no profile" if shortfall else "no room on a node"
 
 
+def _without(what: str, gpu: str) -> str:
+    return {"disaggregation": "splitting prefill and decode", "spot": "spot nodes"}.get(what, gpu)
+
+
 _KINDS = {
     "stock": "one more node of",
     "max_replicas": "one more replica of",
@@ -319,7 +332,7 @@ def _asked(question: Question) -> str:
         case "change":
             return f"{_KINDS[question.detail]} {question.name}"
         case "alternative":
-            return f"the plan without {question.name or 'splitting prefill and decode'}"
+            return f"the plan without {_without(question.detail, question.name)}"
         case "placement":
             return f"{question.name} without {question.detail}"
         case "conflict":
