@@ -7,7 +7,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BENCHMARKS = {
+    "melange": "mixes of GPUs: against Mélange's formulation, enumeration and awkward inputs (ten minutes)",
+    "savings": "what a mix saves, in the shape of Mélange's tables (a quarter of an hour; reads ../shared/data)",
     "router": "what the router adds to a call of the engine (a minute)",
+    "planner": "the optimisation on made-up fleets of 1 to 300 models (some minutes)",
     "control-plane": "the operator on a real API server with fake nodes (a quarter of an hour)",
 }
 

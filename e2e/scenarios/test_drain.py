@@ -222,8 +222,10 @@ def test_a_deleted_model_is_not_found_any_more_and_its_pods_go(pair: Pair) -> No
             "the router to forget the Model",
             30,
         )
-    odd = [outcome for outcome in clients.failures if not re.match("404 .*model_not_found", outcome.trouble)]
-    assert odd == [], "requests that had been taken are finished, later ones are not found"
+    # Kubernetes removes what a Model owns in no promised order: its endpoints may be gone a moment before its table.
+    refusals = "404 .*model_not_found|503 .*no_ready_endpoint"
+    odd = [outcome for outcome in clients.failures if not re.match(refusals, outcome.trouble)]
+    assert odd == [], "requests that had been taken are finished, later ones are refused"
     answer = httpx.post(f"{pair.router}/v1/completions", json={"model": "pair", "prompt": "Hello"}, trust_env=False)
     assert answer.status_code == 404
     listed = httpx.get(f"{pair.router}/v1/models", trust_env=False).json()["data"]

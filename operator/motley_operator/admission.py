@@ -76,8 +76,10 @@ def admitted_models(view: FleetView) -> tuple[tuple[Model, ...], dict[str, Findi
     """The models to plan for, oldest first, and why the others are not."""
     alive = [model for model in view.models if model.metadata.deletion_timestamp is None]
     findings: dict[str, Finding] = {}
+    owner = owners(alive)
     for model in alive:
-        if finding := next(filter(None, (rule(model, view) for rule in MODEL_RULES)), None):
+        taken = _served_name_taken(model, owner[model.served_name])
+        if finding := taken or next(filter(None, (rule(model, view) for rule in MODEL_RULES)), None):
             findings[key_of(model)] = finding
     return tuple(model for model in alive if key_of(model) not in findings), findings
 
@@ -90,9 +92,8 @@ def owners(models: Iterable[Model]) -> Mapping[str, Model]:
     return found
 
 
-def _served_name_taken(model: Model, view: FleetView) -> Finding | None:
-    alive = (other for other in view.models if other.metadata.deletion_timestamp is None)
-    owner = owners(alive)[model.served_name]
+def _served_name_taken(model: Model, owner: Model) -> Finding | None:
+    """The router could not tell the two apart."""
     if owner.key == model.key:
         return None
     return Finding(
@@ -234,7 +235,6 @@ def _shape_unknown(model: Model, view: FleetView) -> Finding | None:
 
 
 MODEL_RULES: tuple[ModelRule, ...] = (
-    _served_name_taken,  # the router could not tell the two apart
     _host_path_not_allowed,  # whoever creates a Model must not read the node's disk
     _image_not_allowed,
     _argument_not_allowed,

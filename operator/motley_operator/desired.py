@@ -63,7 +63,7 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         scales=tuple((one, replicas) for one, replicas in step.shrinking if replicas != one.replicas),
         gone=tuple(one for one, model in sorted(view.owned.items(), key=str) if one not in kept and model not in held),
         drains=drains,
-        settled=not (reading or step.shrinking or step.gone or _just_left_waiting(view)),
+        settled=not (reading or step.shrinking or step.gone or _draining(view) or _just_left_waiting(view)),
     )
 
 
@@ -80,6 +80,10 @@ def _held(view: FleetView) -> set[str]:
     pools = {one.name for one in view.unreadable if one.kind == "GPUPool"}
     models = {f"{one.namespace}/{one.name}" for one in view.unreadable if one.kind == "Model"}
     return models | {f"{one.namespace}/{one.model}" for one in view.deployments if one.pool in pools}
+
+
+def _draining(view: FleetView) -> bool:
+    return any(pool.metadata.deletion_timestamp is not None and _drain(pool, view) for pool in view.pools)
 
 
 def _just_left_waiting(view: FleetView) -> bool:
@@ -136,8 +140,9 @@ def _inspections(
 
 
 def _drain(pool: GPUPool, view: FleetView) -> bool:
-    """A pool is held back from deletion while replicas run on it."""
+    """A pool is held back from deletion while replicas run on it, those that are finishing their requests included."""
     if pool.metadata.deletion_timestamp is None:
         return True
-    busy = any(one.pool == pool.metadata.name and one.replicas for one in view.deployments)
+    wanted = any(one.pool == pool.metadata.name and one.replicas for one in view.deployments)
+    busy = wanted or any(pod.pool == pool.metadata.name for pod in view.pods)
     return busy and DRAIN_FINALIZER in pool.metadata.finalizers

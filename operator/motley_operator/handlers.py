@@ -19,6 +19,19 @@ def asked_of(meta: Mapping[str, Any]) -> tuple[object, ...]:
     return meta.get("generation"), meta.get("deletionTimestamp"), finalizers
 
 
+def is_news(seen: dict[str, object], event: str | None, meta: Mapping[str, Any]) -> bool:
+    """Whether a person's part changed since this object was `seen`, by uid: a poke for every status that we write would
+    never end."""
+    if event == "DELETED":
+        seen.pop(meta["uid"], None)
+        return True
+    asked = asked_of(meta)
+    if seen.get(meta["uid"]) == asked:
+        return False
+    seen[meta["uid"]] = asked
+    return True
+
+
 def watch(poke: Callable[[], None], stop: threading.Event, identity: str) -> None:
     """Runs kopf in this thread until `stop` is set."""
     registry = kopf.OperatorRegistry()
@@ -26,17 +39,8 @@ def watch(poke: Callable[[], None], stop: threading.Event, identity: str) -> Non
     for kind in KINDS:
 
         @kopf.on.event(GROUP, kind.crd.plural, registry=registry, id=f"poke-{kind.crd.plural}")
-        def changed(meta: Mapping[str, Any], **_: object) -> None:
-            """Only when a person's part changed: a poke for every status that we write would never end."""
-            asked = asked_of(meta)
-            if seen.get(meta["uid"]) != asked:
-                seen[meta["uid"]] = asked
-                poke()
-
-        @kopf.on.event(GROUP, kind.crd.plural, registry=registry, id=f"gone-{kind.crd.plural}")
-        def gone(type: str | None, meta: Mapping[str, Any], **_: object) -> None:
-            if type == "DELETED":
-                seen.pop(meta["uid"], None)
+        def changed(type: str | None, meta: Mapping[str, Any], **_: object) -> None:
+            if is_news(seen, type, meta):
                 poke()
 
     @kopf.on.event("apps", "deployments", labels=MANAGED, registry=registry, id="poke-deployments")

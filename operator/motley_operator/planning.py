@@ -16,6 +16,7 @@ from motley_operator.api.plan import (
     PlannedBucket,
     PlannedModel,
     PlannedNodes,
+    Role,
     Share,
     Unserved,
 )
@@ -24,10 +25,11 @@ from motley_operator.formulation import Formulation
 from motley_operator.reasons import Finding
 from motley_operator.triggers import inputs_of, replan
 from motley_solver import check
-from motley_solver.plan import Infeasible, Outcome, Unsolved
+from motley_solver.plan import Allocation, Infeasible, Outcome, Unsolved
 from motley_solver.plan import Plan as Solved
 from motley_solver.plan import Unserved as SolvedUnserved
 from motley_solver.problem import Problem
+from motley_solver.problem import Role as SolvedRole
 
 KEPT_PLANS = 20
 UNSERVED_ROWS = 500
@@ -57,9 +59,9 @@ def decision(view: FleetView, formulation: Formulation, solve: Solve) -> Decisio
             applicable(view), trouble=Finding(reasons.UNREADABLE, f"{words}; bring operator and CRDs to one version")
         )
     newest = max(view.plans, key=sequence, default=None)
-    inputs = inputs_of(formulation.problem)
+    inputs = inputs_of(formulation)
     trigger = replan(newest.spec.inputs if newest else None, inputs)
-    if trigger is None or (newest is None and not formulation.problem.models):
+    if trigger is None or (newest is None and not formulation.models):
         return _settled(view, None)
     outcome = solve(formulation.problem)
     if isinstance(outcome, Infeasible):
@@ -80,7 +82,7 @@ def _settled(view: FleetView, new: Plan | None, trigger: Finding | None = None) 
     newest = max(plans, key=sequence, default=None)
     waiting = None
     if newest is not None and newest is not active:
-        waiting = Finding(
+        waiting = tampering(newest) or Finding(
             reasons.WAITING_FOR_APPROVAL,
             f"Plan {newest.metadata.name} waits: kubectl patch plan {newest.metadata.name} --type=merge "
             """-p '{"spec":{"approved":true}}'""",
@@ -91,10 +93,31 @@ def _settled(view: FleetView, new: Plan | None, trigger: Finding | None = None) 
 
 
 def applicable(view: FleetView, plans: tuple[Plan, ...] | None = None) -> Plan | None:
-    """The newest plan; where approval is manual, the newest that a person approved."""
+    """The newest plan that still says what was decided; where approval is manual, of those that a person approved."""
     manual = view.fleet.spec.approval == "Manual"
     candidates = [plan for plan in (view.plans if plans is None else plans) if plan.spec.approved or not manual]
-    return max(candidates, key=sequence, default=None)
+    return next((plan for plan in sorted(candidates, key=sequence, reverse=True) if not tampering(plan)), None)
+
+
+def tampering(plan: Plan) -> Finding | None:
+    """What a Plan says was checked when it was made; one that says something else now must not be applied."""
+    if plan.spec.digest == digest_of(plan.spec):
+        return None
+    name = plan.metadata.name
+    return Finding(
+        reasons.TAMPERED,
+        f"Plan {name} was changed after it was made: its digest does not fit what it says, so it is not applied; "
+        f"remove it: kubectl delete plan {name}",
+    )
+
+
+_DECIDED = {"allocations", "nodes", "models", "assignment", "unserved"}
+
+
+def digest_of(spec: PlanSpec) -> str:
+    """Fingerprint of what was decided. Defaults are left out, so that fields which are added later do not change it."""
+    decided = spec.model_dump(mode="json", by_alias=True, include=_DECIDED, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def sequence(plan: Plan) -> int:
@@ -105,49 +128,61 @@ def sequence(plan: Plan) -> int:
 def plan_of(problem: Problem, solved: Solved, reason: str, inputs: dict[str, str], sequence: int) -> Plan:
     """The decision as a Plan object. Its name counts up, so that the newest one is known without a clock."""
     errors = {(model.name, c.key): c.error for model in problem.models for c in model.configurations}
-    decided = {
-        "allocations": tuple(
-            PlannedAllocation(
-                model=one.model,
-                pool=one.pool,
-                gpu=one.gpu,
-                tensor_parallel=one.tensor_parallel,
-                replicas=one.replicas,
-                engine=EngineSettings(
-                    max_num_batched_tokens=one.settings.max_num_batched_tokens,
-                    max_num_seqs=one.settings.max_num_seqs,
-                    max_model_len=one.settings.max_model_len,
-                ),
-                estimated=one.estimated,
-                error=errors[one.model, one.configuration],
-            )
-            for one in solved.allocations
-        ),
-        "nodes": tuple(
-            PlannedNodes(pool=one.pool, nodes=one.nodes, cost_per_hour=round(one.cost_per_hour, 6))
-            for one in solved.nodes
-        ),
-        "models": _models(solved, errors),
-        "assignment": _assignments(problem, solved),
-        "unserved": _unserved(solved),
-    }
-    plain = {name: [item.to_json() for item in items] for name, items in decided.items()}
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
     spec = PlanSpec(
-        digest=digest,
+        digest="",
         inputs=inputs,
-        cost_per_hour=round(solved.cost_per_hour, 6),
-        objective=round(solved.objective, 6),
-        lower_bound=round(solved.lower_bound, 6),
+        cost_per_hour=_rounded(solved.cost_per_hour),
+        objective=_rounded(solved.objective),
+        lower_bound=_rounded(solved.lower_bound),
+        switching_per_hour=_rounded(solved.switching_per_hour),
+        risk_per_hour=_rounded(solved.risk_per_hour),
         proven=solved.proven,
         reason=reason,
+        allocations=tuple(_allocation(one, errors[one.model, one.configuration]) for one in solved.allocations),
+        nodes=tuple(
+            PlannedNodes(
+                pool=one.pool, nodes=one.nodes, cost_per_hour=_rounded(one.cost_per_hour), reserved=one.reserved
+            )
+            for one in solved.nodes
+        ),
+        models=_models(solved, errors),
+        assignment=_assignments(problem, solved),
         comparisons=tuple(
             Comparison(gpu=one.gpu, cost_per_hour=one.cost_per_hour, reason=one.reason) for one in solved.comparisons
         ),
+        unserved=_unserved(solved),
         solve_seconds=round(solved.solve_seconds, 3),
-        **decided,  # type: ignore[arg-type]
     )
-    return Plan(metadata=Metadata(name=f"plan-{sequence:06d}-{digest}"), spec=spec)
+    digest = digest_of(spec)
+    return Plan(
+        metadata=Metadata(name=f"plan-{sequence:06d}-{digest}"), spec=spec.model_copy(update={"digest": digest})
+    )
+
+
+_ROLES: Mapping[SolvedRole, Role] = {"aggregated": "Aggregated", "prefill": "Prefill", "decode": "Decode"}
+
+
+def _allocation(one: Allocation, error: float) -> PlannedAllocation:
+    return PlannedAllocation(
+        model=one.model,
+        pool=one.pool,
+        gpu=one.gpu,
+        tensor_parallel=one.tensor_parallel,
+        role=_ROLES[one.role],
+        replicas=one.replicas,
+        engine=EngineSettings(
+            max_num_batched_tokens=one.settings.max_num_batched_tokens,
+            max_num_seqs=one.settings.max_num_seqs,
+            max_model_len=one.settings.max_model_len,
+        ),
+        estimated=one.estimated,
+        error=error,
+    )
+
+
+def _rounded(value: float) -> float:
+    """Without a negative zero, which would come back from the API server as another number than it was digested as."""
+    return round(value, 6) + 0.0
 
 
 def _unserved(solved: Solved) -> tuple[Unserved, ...]:
@@ -187,8 +222,8 @@ def _models(solved: Solved, errors: Mapping[tuple[str, str], float]) -> tuple[Pl
         PlannedModel(
             model=one.model,
             replicas=one.replicas,
-            cost_per_hour=round(one.cost_per_hour, 6),
-            predicted_attainment=round(one.predicted_attainment, 6),
+            cost_per_hour=_rounded(one.cost_per_hour),
+            predicted_attainment=_rounded(one.predicted_attainment),
             estimated=one.estimated,
             error=error_of(one.model),
         )
@@ -214,7 +249,8 @@ def _assignments(problem: Problem, solved: Solved) -> tuple[PlannedAssignment, .
                         Share(
                             pool=configurations[model.name, key].pools[0],
                             tensor_parallel=configurations[model.name, key].tensor_parallel,
-                            share=round(share, 6),
+                            share=_rounded(share),
+                            role=_ROLES[configurations[model.name, key].role],
                         )
                         for key, share in sorted(shares.get((model.name, load.bucket), {}).items())
                     ),

@@ -14,6 +14,8 @@ HOST_PATH_NOT_ALLOWED = "HostPathNotAllowed"
 IMAGE_NOT_ALLOWED = "ImageNotAllowed"
 ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
 IMPOSSIBLE_NUMBERS = "ImpossibleNumbers"  # of a Model or its Profile: taken together they cannot be right
+MODE_NOT_DEPLOYED = "ModeNotDeployed"  # the Model's only mode can be planned, and not be deployed yet
+NO_FABRIC = "NoFabric"  # the Model's only mode needs a fabric, and none of its pools has one
 NO_POOL = "NoPool"  # no pool is left that the Model may use
 
 PLANNED = "Planned"  # the whole load is in the plan
@@ -36,6 +38,7 @@ SLO_MISSED = "SLOMissed"
 
 ACTIVE = "Active"
 SUPERSEDED = "Superseded"
+TAMPERED = "Tampered"  # a stored Plan does not say what was decided, and is not applied
 CHECK_FAILED = "CheckFailed"  # the plan broke a constraint and is not applied
 APPLY_FAILED = "ApplyFailed"
 

@@ -17,7 +17,7 @@ from motley_operator.api.plan import PlannedModel, PlanStatus
 from motley_operator.fleet import FleetView, PodView
 from motley_operator.formulation import Formulation
 from motley_operator.manifests import Group
-from motley_operator.planning import Decision, sequence, single_type
+from motley_operator.planning import Decision, sequence, single_type, tampering
 from motley_operator.reasons import Finding
 
 MESSAGE = 1024
@@ -95,7 +95,8 @@ def _pool(pool: GPUPool, outcome: Outcome) -> GPUPoolStatus:
         if refused.reason == reasons.DRAINING:
             ready = Finding(reasons.DRAINING, f"{replicas} replicas still run here; they move by the next plan")
     elif not nodes:
-        ready = Finding(reasons.IDLE, "the plan needs no node of this pool")
+        paid = f"; {planned.reserved} reserved nodes are paid for all the same" if planned and planned.reserved else ""
+        ready = Finding(reasons.IDLE, f"the plan needs no node of this pool{paid}")
     elif ready_nodes < nodes:
         ready = Finding(
             reasons.NO_NODES,
@@ -220,6 +221,8 @@ def _plan(plan: Plan, outcome: Outcome) -> PlanStatus:
     newer = active is None or sequence(plan) > sequence(active)
     if is_active:
         force = Finding(reasons.ACTIVE, "in force")
+    elif newer and (tampered := tampering(plan)):
+        force = tampered
     elif newer and not plan.spec.approved:
         force = Finding(reasons.WAITING_FOR_APPROVAL, "set spec.approved to true to apply it")
     else:

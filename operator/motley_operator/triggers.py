@@ -1,9 +1,12 @@
 """Must the fleet be planned anew? From fingerprints of what the last plan was made from and of what is there now."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from motley_operator import __version__
+from motley_operator.formulation import Formulation
 from motley_operator.reasons import Finding
-from motley_solver.problem import Problem, fingerprint
+from motley_solver.problem import fingerprint
 
 FIRST_PLAN = "FirstPlan"
 INPUTS_CHANGED = "InputsChanged"
@@ -11,13 +14,16 @@ _NAMED = 5
 """So many objects are named in a reason; the rest is counted."""
 
 
-def inputs_of(problem: Problem) -> dict[str, str]:
-    """A fingerprint for every model and pool of the problem, and one for what holds for all of them.
+def inputs_of(formulation: Formulation) -> dict[str, str]:
+    """A fingerprint for every model and pool that takes part, and one for what holds for all of them; another version
+    of the planner may answer otherwise.
 
-    What runs at the moment is left out: it breaks ties but is no reason to plan anew."""
-    models = {f"Model {model.name}": model.fingerprint for model in problem.models}
-    pools = {f"GPUPool {pool.name}": fingerprint(pool) for pool in problem.pools}
-    return {"Fleet": fingerprint((problem.budget_per_hour, problem.headroom))} | models | pools
+    Nothing here asks what a configuration can serve, which takes seconds. What runs at the moment is left out: moving
+    it costs, but it is no reason to plan anew."""
+    models = {f"Model {model.name}": model.fingerprint for model in formulation.declarations}
+    pools = {f"GPUPool {pool.name}": fingerprint(pool) for pool in formulation.frame.pools}
+    of_all = fingerprint(replace(formulation.frame, pools=()))
+    return {"Planner": __version__, "Fleet": of_all} | models | pools
 
 
 def replan(last: Mapping[str, str] | None, now: Mapping[str, str]) -> Finding | None:

@@ -126,7 +126,7 @@ def _survivals(problem: Problem, survivals: Mapping[str, Shares], replicas: Repl
         routes: list[Assignment] = []
         for model in models:
             remaining = [c for c in model.configurations if (model.name, c.key) in rest]
-            routes += _routes(model, remaining, survivals[pool.name])
+            routes += _routes(model, remaining, survivals.get(pool.name, {}))
         if models:
             yield Survival(pool.name, tuple(routes))
 

@@ -77,7 +77,7 @@ class ModelShape:
     experts_per_token: int = 0
     expert_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
-    dense_layers: int = 0  # leading layers without experts, in a mixture of experts
+    dense_layers: int = 0  # layers without experts, in a mixture of experts
     tied_embeddings: bool = False
     kv_lora_rank: int = 0  # multi-head latent attention (DeepSeek): width of the cached latent; 0 is usual attention
     qk_rope_head_dim: int = 0
@@ -94,7 +94,7 @@ class ModelShape:
         latent = self.hidden_size * (self.kv_lora_rank + self.qk_rope_head_dim)
         return queries + latent + self.kv_lora_rank * 2 * heads + heads * self.hidden_size
 
-    def _layer_weights(self, experts: int) -> int:
+    def _layer_weights(self, experts: float) -> float:
         """All layers, with so many routed experts counted per mixture layer."""
         dense = 3 * self.hidden_size * self.intermediate_size
         if not self.experts:
@@ -106,19 +106,24 @@ class ModelShape:
         return self.layers * self._attention_weights + self.dense_layers * dense + mixture
 
     @property
+    def embedding_parameters(self) -> int:
+        """The output embedding, and the input embedding where it is another."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+
+    @property
     def parameters(self) -> int:
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
-        return self._layer_weights(self.experts) + embeddings
+        return round(self._layer_weights(self.experts)) + self.embedding_parameters
 
     @property
     def active_parameters(self) -> int:
         """Weights that one token is multiplied with (the output embedding included, the input lookup not)."""
-        return self._layer_weights(self.experts_per_token) + self.vocab_size * self.hidden_size
+        return round(self._layer_weights(self.experts_per_token)) + self.vocab_size * self.hidden_size
 
     @property
     def flops_per_token(self) -> float:
-        """Without attention over the context, which `attention_flops_per_context_token` adds."""
-        return 2.0 * self.active_parameters
+        """Of all layers. Without attention over the context, which `attention_flops_per_context_token` adds, and without
+        the output embedding, which only a sequence's last token needs."""
+        return 2.0 * self._layer_weights(self.experts_per_token)
 
     @property
     def attention_flops_per_context_token(self) -> float:
@@ -127,9 +132,15 @@ class ModelShape:
 
     def weight_bytes(self, dtype: DType) -> float:
         """Embeddings stay 16-bit under quantisation, as the usual checkpoints do."""
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
-        wide = max(BYTES[dtype], 2.0)
-        return (self.parameters - embeddings) * BYTES[dtype] + embeddings * wide
+        embeddings = self.embedding_parameters
+        return (self.parameters - embeddings) * BYTES[dtype] + embeddings * max(BYTES[dtype], 2.0)
+
+    def streamed_bytes(self, dtype: DType, tokens: float) -> float:
+        """Weights that one step over so many tokens reads: all of a dense model but the input embedding (a lookup). Of a
+        mixture the experts that are expected to be hit, each token choosing k of E evenly: E·(1 − (1 − k/E)^tokens)."""
+        output = self.vocab_size * self.hidden_size * max(BYTES[dtype], 2.0)
+        hit = self.experts and self.experts * (1 - (1 - self.experts_per_token / self.experts) ** tokens)
+        return self._layer_weights(hit) * BYTES[dtype] + output
 
     def kv_bytes_per_token(self, kv_dtype: DType) -> float:
         """On all GPUs together, without the copies that tensor parallelism beyond the KV heads makes."""
@@ -164,6 +175,19 @@ def _optional(config: Mapping[str, Any], default: int, *names: str) -> int:
     return next(_numbers(config, *names), default)
 
 
+def _dense_layers(config: Mapping[str, Any], layers: int) -> int:
+    """How many layers of a mixture have no experts: DeepSeek counts from the front and then every so many, Qwen counts
+    every so many and lists exceptions."""
+    first, every = _optional(config, 0, "first_k_dense_replace"), _optional(config, 1, "moe_layer_freq")
+    step, listed = _optional(config, 1, "decoder_sparse_step"), config.get("mlp_only_layers") or ()
+    sparse = (
+        layer
+        for layer in range(layers)
+        if layer >= first and layer % every == 0 and (layer + 1) % step == 0 and layer not in listed
+    )
+    return layers - sum(1 for _ in sparse)
+
+
 def _experts(config: Mapping[str, Any], layers: int) -> dict[str, int]:
     """Mixture-of-experts fields under their several names (Mixtral, Qwen-MoE, DeepSeek)."""
     experts = _optional(config, 0, "num_local_experts", "num_experts", "n_routed_experts")
@@ -176,8 +200,20 @@ def _experts(config: Mapping[str, Any], layers: int) -> dict[str, int]:
         "experts_per_token": _required(config, "num_experts_per_tok", "num_experts_per_token"),
         "expert_intermediate_size": size,
         "shared_expert_intermediate_size": shared or size * _optional(config, 0, "n_shared_experts"),
-        "dense_layers": min(layers, _optional(config, 0, "first_k_dense_replace")),
+        "dense_layers": _dense_layers(config, layers),
     }
+
+
+# What a family's config.json leaves out because the library's own defaults hold (Gemma 3 4B states few dimensions).
+_UNSAID: Mapping[str, Mapping[str, int]] = {
+    "gemma3_text": {
+        "vocab_size": 262_208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131_072,
+    }
+}
 
 
 def shape_of_config(config: Mapping[str, Any]) -> ModelShape:
@@ -188,6 +224,7 @@ def shape_of_config(config: Mapping[str, Any]) -> ModelShape:
     nested = config.get("text_config")
     if isinstance(nested, Mapping):
         config = {**{k: v for k, v in config.items() if k != "text_config"}, **nested}
+    config = {**_UNSAID.get(str(config.get("model_type")), {}), **config}
     layers = _required(config, "num_hidden_layers", "n_layer", "num_layers")
     hidden = _required(config, "hidden_size", "n_embd", "d_model")
     heads = _required(config, "num_attention_heads", "n_head")

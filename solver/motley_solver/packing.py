@@ -91,24 +91,24 @@ def rounded_up(sizes: Sequence[Size]) -> Mapping[Size, Size]:
 
 def nodes_needed(counts: Mapping[Size, int], pool: Pool) -> int | float:
     """Nodes that first-fit decreasing uses, in groups of equal nodes; inf when a size fits on no node."""
-    groups: list[tuple[Pool, int]] = []  # (what is left of such a node, how many of them)
+    groups: list[tuple[Pool, int, int]] = []  # (what is left of such a node, pods on it, how many such nodes)
     for size, count in sorted(counts.items(), reverse=True):
-        placed: list[tuple[Pool, int]] = []
-        waiting = [*groups, (pool, count)]  # a node per replica is always enough
+        placed: list[tuple[Pool, int, int]] = []
+        waiting = [*groups, (pool, 0, count)]  # a node per replica is always enough
         used_before = len(groups)
-        for index, (rest, nodes) in enumerate(waiting):
-            each = per_node(size, rest)
+        for index, (rest, pods, nodes) in enumerate(waiting):
+            each = min(per_node(size, rest), PODS_PER_NODE - pods)
             full = min(nodes, count // each) if each else 0
             if full:
-                placed.append((_left(rest, size, each), full))
+                placed.append((_left(rest, size, each), pods + each, full))
                 count -= full * each
             left = nodes - full
             if left and each and 0 < count < each:
-                placed.append((_left(rest, size, count), 1))
+                placed.append((_left(rest, size, count), pods + count, 1))
                 count, left = 0, left - 1
             if left and index < used_before:
-                placed.append((rest, left))
+                placed.append((rest, pods, left))
         if count:
             return inf
         groups = placed
-    return sum(nodes for _, nodes in groups)
+    return sum(nodes for _, _, nodes in groups)

@@ -1,11 +1,12 @@
 """How long one engine iteration takes, as one small function used by everything that needs it. A profile gives its
 coefficients, or `roofline` estimates them from a spec sheet. It knows nothing of requests, queues or prices."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import inf
 from typing import Literal
 
-from motley_solver.hardware import BYTES, DType, Gpu, ModelShape
+from motley_solver.hardware import DType, Gpu, ModelShape
 
 Source = Literal["Measured", "Imported", "Estimated"]
 
@@ -51,63 +52,113 @@ class StepTime:
         )
 
 
-# Efficiencies fitted by hand to published end-to-end measurements (aiconfigurator's silicon samples: Llama-3.1-70B
-# FP8 on H100, H200 and B200, Qwen3-32B BF16 on H100, vLLM, 1 to 8 GPUs): the mean TPOT error there is 11 %. Other GPUs
-# and older engines were not compared, so a larger error is claimed.
-GEMM_EFFICIENCY = 0.65  # of dense TFLOPS, over a whole forward pass
-FP8_GEMM_EFFICIENCY = 0.50  # quantisation of activations costs, and 16-bit attention does not shrink
-ATTENTION_EFFICIENCY = 0.45
-BANDWIDTH_EFFICIENCY = 0.88  # weights streamed
-KV_BANDWIDTH_EFFICIENCY = 0.65
-LINK_EFFICIENCY = 0.40
-STEP_OVERHEAD_SECONDS = 0.0015  # scheduler, sampling, launch of captured graphs
-LAYER_OVERHEAD_SECONDS = 4e-6  # small kernels between the large ones
-SEQUENCE_OVERHEAD_SECONDS = 15e-6  # sampling, detokenising and bookkeeping of one sequence
-ALL_REDUCE_SECONDS = 12e-6  # latency of one small all-reduce on captured graphs
-ESTIMATE_ERROR = 0.25
+@dataclass(frozen=True)
+class Efficiency:
+    """Shares of a spec sheet that kernels reach."""
+
+    streaming: float  # of bandwidth, reading weights
+    arithmetic: float  # of dense 16-bit TFLOPS, in the large multiplications
+    attention: float  # of dense 16-bit TFLOPS, in attention of prefill
+    key_values: float  # of bandwidth, in attention of decoding
 
 
-def _tflops(gpu: Gpu, dtype: DType) -> float | None:
-    """Arithmetic at this weight type; None where vLLM cannot run it on this hardware."""
+@dataclass(frozen=True)
+class Calibration:
+    """What a spec sheet does not say: kernels by GPU, communication, and the engine's own time."""
+
+    gpus: Mapping[str, Efficiency]
+    usual: Efficiency  # of a GPU that was not measured
+    fp8: float  # arithmetic in FP8 beside that in 16 bits, where the spec sheet says twice
+    elementwise_bytes: float  # norms, rotation, residuals: memory traffic per token, layer and unit of hidden size
+    all_reduce_seconds: float  # latency of a small one
+    ring: float  # share of the link's bandwidth in large all-reduces, counted as on a ring
+    reducing: float  # the same where the switch adds up on its way: less is moved, so it may be above 1
+    pcie: Mapping[int, tuple[float, float]]  # without a switch, by number of GPUs: latency and share
+    step_seconds: float
+    layer_seconds: float  # launches and small kernels
+    sequence_seconds: float  # sampling and bookkeeping of a decoding sequence
+
+
+CALIBRATION = Calibration(
+    gpus={
+        "A100-80GB": Efficiency(0.714, 0.757, 0.498, 0.635),
+        "H100": Efficiency(0.813, 0.734, 0.446, 0.702),
+        "L40S": Efficiency(0.811, 0.728, 0.434, 0.782),
+    },
+    usual=Efficiency(0.76, 0.65, 0.48, 0.72),
+    fp8=0.8,
+    elementwise_bytes=32,
+    all_reduce_seconds=5e-6,
+    ring=0.52,
+    reducing=1.5,
+    pcie={2: (5e-6, 0.59), 4: (14e-6, 0.12), 8: (26e-6, 0.06)},
+    step_seconds=1.5e-3,
+    layer_seconds=20e-6,
+    sequence_seconds=15e-6,
+)
+PCIE_GB_S = 64.0  # a link up to this is PCIe
+REDUCING_GB_S = 450.0  # NVLink 4 and above: NVSwitch sums in the network (SHARP)
+EXPERTS_AT_TOKENS = 32  # the batch for which a mixture's streamed experts are counted
+ESTIMATE_ERROR = 0.15
+UNMEASURED_ERROR = 0.25
+
+
+def _arithmetic(gpu: Gpu, dtype: DType, fp8: float) -> float | None:
+    """Dense TFLOPS at this weight type; None where vLLM cannot run it on this hardware."""
     if dtype in ("bfloat16", "fp8") and not gpu.bf16:
         return None
     if dtype == "float32":
         return gpu.tflops_16bit / 2
     if dtype == "fp8" and gpu.tflops_fp8:
-        return gpu.tflops_fp8 * FP8_GEMM_EFFICIENCY / GEMM_EFFICIENCY
+        return gpu.tflops_fp8 * fp8
     return gpu.tflops_16bit  # narrower weights are widened before the multiplication
 
 
 def roofline(
-    shape: ModelShape, gpu: Gpu, tensor_parallel: int, weight_dtype: DType, kv_dtype: DType
+    shape: ModelShape,
+    gpu: Gpu,
+    tensor_parallel: int,
+    weight_dtype: DType,
+    kv_dtype: DType,
+    calibration: Calibration = CALIBRATION,
 ) -> StepTime | None:
     """Estimate from the spec sheet; None where this combination cannot run (heads do not split, type not supported).
 
-    base = overheads + weights / bandwidth + small all-reduces (two per layer); tokens add arithmetic and
-    all-reduce volume, context adds attention arithmetic in prefill and KV reads in decode. Whether memory
-    fits is not asked here."""
-    tflops = _tflops(gpu, weight_dtype)
+    weights: streamed bytes / bandwidth, under the same roof as the arithmetic of all tokens; each token adds memory
+    traffic of small kernels and its part of two all-reduces per layer, context adds attention arithmetic in prefill and
+    KV reads in decode. Whether memory fits is not asked here."""
+    c = calibration
+    tflops = _arithmetic(gpu, weight_dtype, c.fp8)
     kv_runs = kv_dtype != "fp8" or gpu.bf16
     if tflops is None or not kv_runs or not shape.fits_tensor_parallel(tensor_parallel):
         return None
-    flops = tflops * 1e12 * GEMM_EFFICIENCY * tensor_parallel
-    attention_flops = gpu.tflops_16bit * 1e12 * ATTENTION_EFFICIENCY * tensor_parallel
+    reached = c.gpus.get(gpu.name, c.usual)
     bandwidth = gpu.bandwidth_gb_s * 1e9
-    all_reduces = 2 * shape.layers if tensor_parallel > 1 else 0
-    ring = 2 * (tensor_parallel - 1) / tensor_parallel
-    volume = all_reduces * ring * shape.hidden_size * max(2.0, BYTES[kv_dtype])
-    token = shape.flops_per_token / flops + volume / (gpu.link_gb_s * 1e9 * LINK_EFFICIENCY)
-    kv_bytes = shape.kv_bytes_per_token_and_gpu(kv_dtype, tensor_parallel)
+    attention = gpu.tflops_16bit * 1e12 * reached.attention * tensor_parallel
+    latency, per_token = _communication(shape, gpu, tensor_parallel, c)
+    small = shape.layers * shape.hidden_size * c.elementwise_bytes / bandwidth + per_token
+    streamed = shape.streamed_bytes(weight_dtype, EXPERTS_AT_TOKENS)
     return StepTime(
-        base=STEP_OVERHEAD_SECONDS
-        + gpu.step_overhead_seconds
-        + shape.layers * LAYER_OVERHEAD_SECONDS
-        + shape.weight_bytes(weight_dtype) / (tensor_parallel * bandwidth * BANDWIDTH_EFFICIENCY)
-        + all_reduces * ALL_REDUCE_SECONDS,
-        per_prefill_token=token,
-        per_prefill_token_context=shape.attention_flops_per_context_token / attention_flops,
-        per_decode_sequence=token + SEQUENCE_OVERHEAD_SECONDS,
-        per_context_token=kv_bytes / (bandwidth * KV_BANDWIDTH_EFFICIENCY),
+        base=c.step_seconds + gpu.step_overhead_seconds + shape.layers * c.layer_seconds + latency,
+        per_prefill_token=small,
+        per_prefill_token_context=shape.attention_flops_per_context_token / attention,
+        per_decode_sequence=small + c.sequence_seconds,
+        per_context_token=shape.kv_bytes_per_token_and_gpu(kv_dtype, tensor_parallel) / bandwidth / reached.key_values,
+        weights=streamed / (tensor_parallel * bandwidth * reached.streaming),
+        per_token=shape.flops_per_token / (tflops * 1e12 * reached.arithmetic * tensor_parallel),
         source="Estimated",
-        error=ESTIMATE_ERROR,
+        error=ESTIMATE_ERROR if gpu.name in c.gpus else UNMEASURED_ERROR,
     )
+
+
+def _communication(shape: ModelShape, gpu: Gpu, tensor_parallel: int, c: Calibration) -> tuple[float, float]:
+    """Seconds per step and per token in all-reduces, two per layer, of 16-bit activations on a ring."""
+    if tensor_parallel == 1:
+        return 0.0, 0.0
+    if gpu.link_gb_s <= PCIE_GB_S:
+        latency, share = next(found for gpus, found in sorted(c.pcie.items()) if gpus >= min(tensor_parallel, max(c.pcie)))
+    else:
+        latency, share = c.all_reduce_seconds, c.reducing if gpu.link_gb_s >= REDUCING_GB_S else c.ring
+    times = 2 * shape.layers
+    volume = 2 * (tensor_parallel - 1) / tensor_parallel * shape.hidden_size * 2
+    return times * latency, times * volume / (gpu.link_gb_s * 1e9 * share)

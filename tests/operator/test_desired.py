@@ -173,8 +173,8 @@ def test_a_pool_that_cannot_be_read_moves_nothing() -> None:
 # Drains
 
 
-def drains(raw: dict[str, Any], *deployments: DeploymentView) -> bool:
-    view = replace(view_of(raw), deployments=deployments)
+def drains(raw: dict[str, Any], *deployments: DeploymentView, pods: tuple[dict[str, Any], ...] = ()) -> bool:
+    view = replace(view_of(raw, *pods), deployments=deployments)
     return desired(view, formulated(view), Decision(None), Settings()).drains["l4"]
 
 
@@ -187,6 +187,12 @@ def test_a_pool_is_held_back_only_while_replicas_run_on_it(finalizers: list[str]
     leaving = pool("l4", deletionTimestamp="2026-03-01T11:00:00Z", finalizers=finalizers)
     assert drains(leaving, replace(OLD, replicas=replicas)) is kept
     assert drains(leaving, replace(OLD, pool="a100")) is False
+
+
+def test_a_pool_is_held_back_until_the_last_pod_has_left_its_nodes() -> None:
+    leaving = pool("l4", deletionTimestamp="2026-03-01T11:00:00Z", finalizers=[DRAIN_FINALIZER])
+    assert drains(leaving, pods=(pod("old-1", pool="l4"),)) is True
+    assert drains(leaving, pods=(pod("old-1", pool="a100"),)) is False
 
 
 def test_every_pool_that_stays_carries_the_finalizer() -> None:

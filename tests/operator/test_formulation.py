@@ -1,143 +1,105 @@
-"""FleetView → Problem: loads, configurations, resources and speeds as the resources state them."""
+"""FleetView → who takes part, with which pools and limits, and what runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import fleets
 import pytest
-from fleets import A100, CPU, model, pool, profile, view_of
+from fleets import A100, model, pool, profile, view_of
 
 from motley_operator import reasons
-from motley_operator.api.plan import PlannedAllocation
-from motley_operator.formulation import (
-    configuration_key,
-    formulated,
-    gpu_of,
-    gpu_type,
-    replica_resources,
-    solver_slo,
-    weight_dtype,
-)
-from motley_operator.manifests import deployment, groups_of
-from motley_operator.settings import Settings
-from motley_solver.problem import Configuration, ModelDemand, Running
-
-
-def demand(*objects: dict[str, Any]) -> ModelDemand:
-    (found,) = formulated(view_of(*objects)).problem.models
-    return found
-
-
-def configurations(*objects: dict[str, Any]) -> dict[str, Configuration]:
-    return {one.key: one for one in demand(*objects).configurations}
-
-
-def test_the_rate_is_split_by_weight() -> None:
-    found = demand(pool(), model())
-    assert {(load.bucket.input_tokens, load.rate) for load in found.buckets} == {(500, 3.0), (4000, 1.0)}
-
-
-def test_a_model_says_its_limits_and_priority() -> None:
-    found = demand(pool(), model("chat", {"scaling": {"minReplicas": 2, "maxReplicas": 5}, "priority": 7}))
-    assert (found.name, found.min_replicas, found.max_replicas, found.priority) == ("team/chat", 2, 5, 7)
-    assert found.attainment == 0.99
+from motley_operator.declarations import configuration_key
+from motley_operator.formulation import FOREVER, formulated
+from motley_solver.problem import Pool, Running
 
 
 def test_the_fleet_gives_budget_and_headroom() -> None:
-    problem = formulated(view_of(fleets.fleet({"budgetPerHour": "60", "headroom": "0.2"}), pool(), model())).problem
-    assert (problem.budget_per_hour, problem.headroom) == (60.0, 0.2)
-    assert formulated(view_of(pool(), model())).problem.budget_per_hour is None
+    frame = formulated(view_of(fleets.fleet({"budgetPerHour": "60", "headroom": "0.2"}), pool(), model())).frame
+    assert (frame.budget_per_hour, frame.headroom) == (60.0, 0.2)
+    assert formulated(view_of(pool(), model())).frame.budget_per_hour is None
 
 
-def test_there_is_a_configuration_for_every_pool_and_degree_that_fits_a_node() -> None:
-    every = {"placement": {"tensorParallel": []}}
-    assert configurations(pool("l4"), pool("a100", A100), model("chat", every)).keys() == {
-        "l4/tp1",
-        "a100/tp1",
-        "a100/tp2",
-    }
+def test_what_starting_a_replica_costs_follows_from_the_start_and_the_horizon() -> None:
+    frame = formulated(view_of(fleets.fleet({"startTime": "3m", "replanHorizon": "30m"}), pool(), model())).frame
+    assert (frame.start_hours, frame.horizon_hours) == (0.05, 0.5)
+    frame = formulated(view_of(pool(), model())).frame
+    assert (frame.start_hours, frame.horizon_hours) == (5 / 60, 1.0)
 
 
-def test_placement_limits_pools_and_degrees() -> None:
-    chosen = {"placement": {"pools": ["a100"], "tensorParallel": [2]}}
-    assert configurations(pool("l4"), pool("a100", A100), model("chat", chosen)).keys() == {"a100/tp2"}
+def solver_pool(*spec: dict[str, Any]) -> Pool:
+    (found,) = formulated(view_of(pool("l4", *spec))).frame.pools
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spec", "reserved"),
+    [
+        ({}, 0),
+        ({"capacityType": "Reserved"}, 4),
+        ({"capacityType": "Reserved", "reservedNodes": 3}, 3),
+        ({"capacityType": "Reserved", "reservedNodes": 0}, 0),
+    ],
+)
+def test_of_a_reserved_pool_all_nodes_are_paid_for_or_as_many_as_it_says(spec: dict[str, Any], reserved: int) -> None:
+    assert (solver_pool(spec).reserved_nodes, solver_pool(spec).max_nodes) == (reserved, 4)
+
+
+def test_a_spot_pool_says_how_often_a_node_is_taken_away() -> None:
+    spot = solver_pool({"capacityType": "Spot", "interruptionsPerHour": "0.05"})
+    assert spot.spot and spot.interruptions_per_hour == 0.05
+    assert not solver_pool({"interruptionsPerHour": "0.05"}).spot
+
+
+def test_pools_of_one_fabric_name_it() -> None:
+    assert solver_pool({"fabric": {"name": "rack", "bandwidthGBs": "50"}}).fabric == "rack"
+    assert solver_pool().fabric == ""
 
 
 def test_a_pool_with_max_zero_gives_no_configuration_and_is_still_known() -> None:
     formulation = formulated(view_of(pool("l4", {"maxNodes": 0}), pool("a100", A100), model()))
-    assert [one.key for one in formulation.problem.models[0].configurations] == ["a100/tp1"]
-    assert {one.name: one.max_nodes for one in formulation.problem.pools} == {"l4": 0, "a100": 4}
+    assert [one.key for one in formulation.declarations[0].candidates] == ["a100/tp1"]
+    assert {one.name: one.max_nodes for one in formulation.frame.pools} == {"l4": 0, "a100": 4}
 
 
 def test_a_draining_pool_has_no_part() -> None:
     formulation = formulated(view_of(pool("l4", deletionTimestamp="2026-03-01T11:00:00Z"), pool("a100", A100), model()))
-    assert [one.name for one in formulation.problem.pools] == ["a100"]
+    assert [one.name for one in formulation.frame.pools] == ["a100"]
     assert formulation.pools.keys() == {"a100"}
     assert formulation.findings.keys() == {"GPUPool l4"}
 
 
 def test_a_refused_model_does_not_hide_the_others() -> None:
     formulation = formulated(view_of(pool(), model("bad", {"placement": {"pools": ["x"]}}), model("good")))
-    assert [one.name for one in formulation.problem.models] == ["team/good"]
+    assert [one.name for one in formulation.declarations] == ["team/good"]
     assert formulation.models.keys() == {"team/good"} and formulation.findings.keys() == {"Model team/bad"}
 
 
-def test_a_replica_asks_for_its_gpus_share_of_four_fifths_of_the_node() -> None:
-    (chat,) = view_of(model()).models
-    (a100,) = view_of(pool("a100", A100)).pools
-    assert replica_resources(chat, a100, 1) == pytest.approx((0.8 * 48 / 2, 0.8 * 400 / 2))
-    assert replica_resources(chat, a100, 2) == pytest.approx((0.8 * 48, 0.8 * 400))
+# Modes
+
+RACK = {"fabric": {"name": "rack", "bandwidthGBs": "50"}}
+APART = model("chat", {"placement": {"modes": ["Disaggregated"]}})
 
 
-def test_a_model_may_say_what_a_replica_asks_for() -> None:
-    (chat,) = view_of(model("chat", {"resources": {"cpu": "1500m", "memory": "512Mi"}})).models
-    (a100,) = view_of(pool("a100", A100)).pools
-    assert replica_resources(chat, a100, 2) == (1.5, 0.5)
+def finding(*objects: dict[str, Any], disaggregated: bool) -> str:
+    found = formulated(view_of(*objects), disaggregated).findings
+    return found["Model team/chat"].reason if found else ""
 
 
-@pytest.mark.parametrize("node", [{"cpu": "7", "memory": "31Gi"}, {"cpu": "3.333", "memory": "999Mi", "gpus": 3}])
-@pytest.mark.parametrize("asked", [{}, {"cpu": "1234m", "memory": "777.7Mi"}, {"cpu": "0.0001", "memory": "3"}])
-def test_pods_request_what_the_planner_reckoned_with(node: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Were the pods larger, the scheduler could not place what was planned."""
-    raw_pool, raw = pool("l4", {"node": node}), model("chat", {"resources": asked})
-    configuration = configurations(raw_pool, raw)["l4/tp1"]
-    allocation: PlannedAllocation = fleets.allocation()
-    (group,) = groups_of(fleets.plan(1, allocation), fleets.models_of(raw), fleets.pools_of(raw_pool), Settings())
-    requests = deployment(group, 1)["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
-    assert float(requests["cpu"].removesuffix("m")) / 1000 <= configuration.cpus + 0.0005
-    assert float(requests["memory"].removesuffix("Mi")) / 1024 <= configuration.memory_gib + 1e-9
+def test_a_model_that_must_not_be_aggregated_is_told_that_nothing_else_is_deployed_yet() -> None:
+    assert finding(pool("l4", RACK), APART, disaggregated=False) == reasons.MODE_NOT_DEPLOYED
+    assert finding(pool("l4", RACK), APART, disaggregated=True) == ""
 
 
-def test_a_pool_of_cpus_has_no_gpus_and_one_degree() -> None:
-    found = formulated(view_of(pool("cpu", CPU), model("chat", {"placement": {"tensorParallel": []}})))
-    (pool_,), (configuration,) = found.problem.pools, found.problem.models[0].configurations
-    assert (pool_.gpus_per_node, configuration.gpus, configuration.tensor_parallel) == (0, 0, 1)
-    assert (configuration.cpus, configuration.memory_gib) == (1.0, 4.0)
+def test_a_model_that_must_not_be_aggregated_needs_a_pool_with_a_fabric() -> None:
+    assert finding(pool("l4"), APART, disaggregated=True) == reasons.NO_FABRIC
+    elsewhere = model("chat", {"placement": {"modes": ["Disaggregated"], "pools": ["l4"]}})
+    assert finding(pool("l4"), pool("a100", A100, RACK), elsewhere, disaggregated=True) == reasons.NO_FABRIC
 
 
-def test_an_inline_sheet_goes_before_the_catalogue() -> None:
-    sheet = {"memory": "10Gi", "bandwidthGBs": "100", "bf16TFLOPS": "50", "linkGBs": "64"}
-    (own,), (plain,) = (view_of(pool("l4", {"sheet": sheet})).pools, view_of(pool("l4")).pools)
-    assert (gpu_of(own).memory_gib, gpu_of(own).bandwidth_gb_s, gpu_of(own).link_gb_s) == (10, 100, 64)
-    assert gpu_of(plain).memory_gib == 24
-
-
-def test_the_slo_is_in_seconds() -> None:
-    (chat,) = view_of(model("chat", {"slo": {"ttft": "2s", "ttftPerThousandInputTokens": "250ms"}})).models
-    slo = solver_slo(chat.spec.slo)
-    assert (slo.ttft_seconds(0), slo.ttft_seconds(4000), slo.tpot_seconds) == pytest.approx((2, 3, 0.1))
-
-
-@pytest.mark.parametrize(
-    ("spec", "dtype"),
-    [
-        ({}, "bfloat16"),
-        ({"dtype": "float16"}, "float16"),
-        ({"quantization": "fp8"}, "fp8"),
-        ({"quantization": "awq"}, "int4"),
-    ],
-)
-def test_weights_are_stored_as_quantised(spec: dict[str, Any], dtype: str) -> None:
-    assert weight_dtype(view_of(model("chat", spec)).models[0]) == dtype
+@pytest.mark.parametrize("modes", [[], ["Aggregated"], ["Disaggregated", "Aggregated"]])
+@pytest.mark.parametrize("disaggregated", [True, False])
+def test_a_model_that_may_be_aggregated_is_planned_whatever_there_is(modes: list[str], disaggregated: bool) -> None:
+    assert finding(pool(), model("chat", {"placement": {"modes": modes}}), disaggregated=disaggregated) == ""
 
 
 # Numbers that cannot be right together
@@ -164,74 +126,6 @@ def test_a_profile_beyond_all_measure_stops_only_the_models_of_its_shape() -> No
     assert served["team/chat"] > 0 and not served.get("team/odd")
 
 
-# Profiles
-
-
-def rate(*profiles: dict[str, Any], spec: dict[str, Any] | None = None) -> Configuration:
-    return configurations(pool(), model("chat", spec or {}), *profiles)["l4/tp1"]
-
-
-def throughput(requests: str) -> list[dict[str, Any]]:
-    return [
-        {"inputTokens": 500, "outputTokens": 200, "requestsPerSecond": requests},
-        {"inputTokens": 4000, "outputTokens": 200, "requestsPerSecond": requests},
-    ]
-
-
-def rates(configuration: Configuration) -> set[float]:
-    return {capacity.rate for capacity in configuration.capacities}
-
-
-def test_a_profile_says_what_a_replica_serves() -> None:
-    found = rate(profile("p", {"throughput": throughput("3")}))
-    assert rates(found) == {3.0} and not found.estimated and found.error == 0.1
-
-
-def test_without_a_profile_a_roofline_is_estimated() -> None:
-    found = rate()
-    assert found.estimated and found.error > 0 and max(rates(found)) > 0
-
-
-def test_a_measurement_goes_before_an_import_and_the_newest_before_older_ones() -> None:
-    imported = profile("c", {"source": "Imported", "date": "2026-02-01", "throughput": throughput("1")})
-    older = profile("b", {"source": "Measured", "date": "2025-01-01", "throughput": throughput("2")})
-    newer = profile("a", {"source": "Measured", "date": "2025-06-01", "throughput": throughput("3")})
-    assert rates(rate(imported, newer, older)) == {3.0}
-    assert rates(rate(imported, older)) == {2.0}
-    assert rates(rate(imported)) == {1.0}
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"gpu": "A100"},
-        {"tensorParallel": 2},
-        {"dtype": "fp8"},
-        {"kvDtype": "fp8"},
-        {"shape": {"layers": 33}},
-    ],
-)
-def test_a_profile_of_something_else_is_not_used(other: dict[str, Any]) -> None:
-    assert rate(profile("p", other)).estimated
-
-
-def test_the_context_limit_of_a_model_does_not_make_it_another_shape() -> None:
-    assert not rate(profile("p", {"shape": {"maxModelLen": 131072}})).estimated
-
-
-def test_a_profile_with_coefficients_is_no_estimate() -> None:
-    coefficients = {"throughput": [], "coefficients": {"base": 0.02, "perPrefillToken": 0.0001}}
-    found = rate(profile("p", coefficients))
-    assert not found.estimated and max(rates(found)) > 0
-
-
-def test_weights_that_do_not_fit_say_so_even_with_a_profile() -> None:
-    huge = {"shape": {"layers": 500}}
-    found = rate(profile("p", huge), spec=huge)
-    assert rates(found) == {0.0}
-    assert {c.shortfall.kind for c in found.capacities if c.shortfall} == {"memory"}
-
-
 # What runs
 
 OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
@@ -256,7 +150,14 @@ def running(*deployments: tuple[str, str, str, int]) -> tuple[Running, ...]:
         }
         for number, (name, on, degree, replicas) in enumerate(deployments)
     ]
-    return formulated(view_of(pool(), model(), *raw)).problem.running
+    return formulated(view_of(pool(), model(), *raw)).running
+
+
+def test_where_nothing_runs_there_is_nothing_to_switch_from() -> None:
+    formulation = formulated(view_of(pool(), model(), profile()))
+    assert formulation.problem.horizon_hours == FOREVER and formulation.frame.horizon_hours == 1.0
+    kept = replace(formulation, running=(Running("team/chat", "l4", configuration_key("l4", 1), 1),))
+    assert kept.problem.horizon_hours == 1.0 and kept.problem.running == kept.running
 
 
 def test_what_runs_is_counted_by_configuration_whatever_its_template() -> None:
@@ -274,19 +175,3 @@ def test_what_runs_for_a_model_that_is_gone_does_not_count() -> None:
 def test_the_order_in_which_objects_are_listed_changes_nothing() -> None:
     objects = [pool("l4"), pool("a100", A100), model("a"), model("b"), profile()]
     assert formulated(view_of(*objects)).problem == formulated(view_of(*reversed(objects))).problem
-
-
-def test_what_did_not_change_is_not_worked_out_again() -> None:
-    first = demand(pool(), model(), profile())
-    assert demand(pool(), model(), profile()) is first
-    others = [
-        demand(pool("l4", {"node": {"memory": "24Gi"}}), model(), profile()),
-        demand(pool(), model("chat", {"traffic": {"rate": "9"}}), profile()),
-        demand(pool(), model(), profile("chat-l4", {"error": "0.2"})),
-    ]
-    assert all(other != first and other.fingerprint != first.fingerprint for other in others)
-
-
-def test_a_profile_of_a_gpu_by_its_alias_is_found_for_the_pool_that_names_it_in_full() -> None:
-    assert gpu_type("A100") == gpu_type("a100-80gb") == "A100-80GB"
-    assert gpu_type("Own") == "Own"

@@ -1,25 +1,28 @@
 """Which plan holds: new ones, approval, rollback, history, and what happens when there is none."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from fleets import A100, fleet, model, plan, planned, pool, profile, solved, view_of, with_plan
+from fleets import A100, SIZES, allocation, fleet, model, plan, planned, pool, profile, solved, view_of, with_plan
 
 from motley_operator import reasons
 from motley_operator.api import Plan
 from motley_operator.api.plan import Comparison
+from motley_operator.cli.schema import completed, schema
+from motley_operator.fleet import DeploymentView
 from motley_operator.formulation import formulated
-from motley_operator.planning import KEPT_PLANS, Decision, applicable, decision, plan_of, single_type
+from motley_operator.planning import KEPT_PLANS, Decision, applicable, decision, plan_of, single_type, tampering
 from motley_operator.triggers import inputs_of
-from motley_solver.plan import Infeasible, Outcome, Unsolved
+from motley_solver.plan import Allocation, Assignment, Infeasible, Outcome, PoolNodes, Unsolved
 from motley_solver.plan import Plan as Solved
 from motley_solver.problem import Problem
 
 OBJECTS = (pool("l4"), model(), profile())
 MANUAL = fleet({"approval": "Manual"})
-INPUTS = inputs_of(formulated(view_of(*OBJECTS)).problem)
+INPUTS = inputs_of(formulated(view_of(*OBJECTS)))
 
 
 def stored(number: int, approved: bool = False, **spec: Any) -> dict[str, Any]:
@@ -58,6 +61,15 @@ def test_a_plan_that_answers_the_question_stays() -> None:
     view, first = with_plan(*OBJECTS)
     again = decision(view, formulated(view), must_not_solve)
     assert (again.active, again.new, again.trigger) == (first, None, None)
+
+
+def test_what_a_plan_started_is_no_reason_for_another() -> None:
+    """It costs to start replicas; a plan must not follow from its own roll-out."""
+    view, first = with_plan(*OBJECTS)
+    started = DeploymentView("team", "x", "chat", "l4", 1, "c", replicas=3, ready=3)
+    running = replace(view, deployments=(started,))
+    assert formulated(running).problem != formulated(view).problem
+    assert decision(running, formulated(running), must_not_solve).active == first
 
 
 def test_the_next_plan_says_why_and_counts_on() -> None:
@@ -177,6 +189,95 @@ def test_a_plan_that_a_person_wrote_is_older_than_every_other() -> None:
     assert name(decided(MANUAL, *OBJECTS, foreign, stored(1, True)).active) == "plan-000001"
 
 
+# Plans that were changed after they were made
+
+
+def tampered(number: int, **spec: Any) -> dict[str, Any]:
+    """Says five replicas where one was decided."""
+    raw = stored(number, allocations=(allocation(),), **spec)
+    raw["spec"]["allocations"][0]["replicas"] = 5
+    return raw
+
+
+def test_a_plan_that_was_changed_is_not_applied_and_the_next_older_one_is() -> None:
+    found = decided(*OBJECTS, stored(1), stored(2), tampered(3), solve=must_not_solve)
+    assert name(found.active) == "plan-000002"
+    assert found.trouble is not None and found.trouble.reason == reasons.TAMPERED
+    assert "kubectl delete plan plan-000003" in found.trouble.message
+
+
+def test_approval_does_not_heal_a_changed_plan() -> None:
+    plans = stored(1, True), tampered(2, approved=True)
+    found = decided(MANUAL, *OBJECTS, *plans, solve=must_not_solve)
+    assert name(found.active) == "plan-000001"
+    assert found.trouble is not None and found.trouble.reason == reasons.TAMPERED
+
+
+def test_where_every_plan_was_changed_everything_stays_as_it_is() -> None:
+    assert decided(*OBJECTS, tampered(1), solve=must_not_solve).active is None
+
+
+def test_a_changed_plan_is_followed_by_a_new_one_when_the_inputs_change() -> None:
+    found = decided(*OBJECTS, tampered(3, inputs={}))
+    assert name(found.new) == "plan-000004" and found.active is found.new and found.trouble is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("allocations", "pool"),
+        ("allocations", "role"),
+        ("allocations", "engine"),
+        ("nodes", "nodes"),
+        ("nodes", "reserved"),
+        ("assignment", "buckets"),
+        ("models", "replicas"),
+    ],
+)
+def test_a_digest_fits_only_what_was_decided(path: tuple[str, str]) -> None:
+    new = decided(*OBJECTS).new
+    assert new is not None and tampering(new) is None
+    field, inner = path
+    raw = new.to_json()
+    changes = {
+        "pool": "other",
+        "role": "Decode",
+        "engine": {**raw["spec"]["allocations"][0]["engine"], "maxNumSeqs": 1},
+    }
+    raw["spec"][field][0][inner] = changes.get(inner, [] if inner == "buckets" else 9)
+    assert tampering(Plan.model_validate(raw)) is not None
+
+
+def as_the_api_server_returns(value: Any) -> Any:
+    """JSON by way of Go: numbers without a fraction lose their point."""
+    if isinstance(value, dict):
+        return {name: as_the_api_server_returns(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [as_the_api_server_returns(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def test_a_digest_survives_storing_and_reading() -> None:
+    new = decided(*OBJECTS).new
+    assert new is not None
+    sent = json.loads(json.dumps(new.to_json()))
+    filled_in = completed(schema(Plan), as_the_api_server_returns(sent))
+    lean = new.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    assert filled_in["spec"]["nodes"][0]["reserved"] == 0 and "reserved" not in lean["spec"]["nodes"][0]
+    for raw in (sent, filled_in, lean):
+        assert tampering(Plan.model_validate(raw)) is None
+
+
+def test_no_number_of_a_plan_is_a_negative_zero() -> None:
+    """It would come back as another number than it was digested as."""
+    formulation = formulated(view_of(*OBJECTS))
+    outcome = solved(formulation.problem)
+    assert isinstance(outcome, Solved)
+    broken = tuple(replace(one, cost_per_hour=-1e-12) for one in outcome.models)
+    made = plan_of(formulation.problem, replace(outcome, models=broken), "why", {}, 7)
+    assert "-0.0" not in json.dumps(made.to_json())
+
+
 # History
 
 
@@ -243,6 +344,39 @@ def test_every_gpu_type_is_compared() -> None:
     assert new.spec.cost_per_hour <= min(one.cost_per_hour or 1e9 for one in new.spec.comparisons) + 1e-9
 
 
+def test_a_plan_says_who_prefills_who_decodes_and_what_is_paid_for_unused() -> None:
+    """As `motley plan` prints it; the operator does not ask for it yet."""
+    rack = {"fabric": {"name": "rack", "bandwidthGBs": "50"}, "capacityType": "Reserved"}
+    apart = model("chat", {"placement": {"modes": ["Disaggregated"]}, "traffic": {"sizes": SIZES[:1]}})
+    problem = formulated(view_of(pool("l4", rack), apart), disaggregated=True).problem
+    (demand,) = problem.models
+    prefill, decode = demand.configurations
+    outcome = Solved(
+        allocations=tuple(
+            Allocation(demand.name, "l4", "L4", 1, one.role, 1, one.key, one.settings, 1) for one in (prefill, decode)
+        ),
+        nodes=(PoolNodes("l4", 2, 0.8, reserved=4),),
+        cost_per_hour=3.2,
+        objective=3.7,
+        lower_bound=3.7,
+        proven=True,
+        assignment=tuple(
+            Assignment(demand.name, demand.buckets[0].bucket, one.key, 1.0, role=one.role) for one in (prefill, decode)
+        ),
+        unserved=(),
+        models=(),
+        solve_seconds=0.1,
+        switching_per_hour=0.3,
+        risk_per_hour=0.2,
+    )
+    spec = plan_of(problem, outcome, "why", {}, 1).spec
+    assert [one.role for one in spec.allocations] == ["Prefill", "Decode"]
+    shares = spec.assignment[0].buckets[0].shares
+    assert {(one.pool, one.role, one.share) for one in shares} == {("l4", "Prefill", 1.0), ("l4", "Decode", 1.0)}
+    assert [(one.nodes, one.reserved, one.cost_per_hour) for one in spec.nodes] == [(2, 4, 3.2)]
+    assert (spec.switching_per_hour, spec.risk_per_hour, spec.objective) == (0.3, 0.2, 3.7)
+
+
 def test_comparisons_are_one_line() -> None:
     found = (Comparison(gpu="L4", cost_per_hour=3.2), Comparison(gpu="H100", reason="stock"))
     assert single_type(plan(1, comparisons=found)) == "L4 3.20, H100 cannot serve"
@@ -265,11 +399,10 @@ def test_a_plan_says_whether_it_rests_on_a_measurement() -> None:
 
 
 def test_a_plan_is_made_of_numbers_that_survive_json() -> None:
-    view = view_of(*OBJECTS)
-    problem = formulated(view).problem
-    outcome = solved(problem)
+    formulation = formulated(view_of(*OBJECTS))
+    outcome = solved(formulation.problem)
     assert isinstance(outcome, Solved)
-    made = plan_of(problem, outcome, "why", inputs_of(problem), 7)
+    made = plan_of(formulation.problem, outcome, "why", inputs_of(formulation), 7)
     assert Plan.model_validate_json(made.model_dump_json(by_alias=True)) == made
 
 

@@ -10,7 +10,7 @@ from fleets import A100, NOW, fleet, merged, model, node, planned, pod, pool, pr
 from motley_operator import reasons
 from motley_operator.api import Condition, Fleet, GPUPool, Model, Plan, Resource
 from motley_operator.api.base import ApiModel
-from motley_operator.api.plan import PlannedModel
+from motley_operator.api.plan import PlannedModel, PlannedNodes
 from motley_operator.desired import desired
 from motley_operator.fleet import DeploymentView, FleetView, InspectionView, TrafficView
 from motley_operator.planning import Decision
@@ -64,6 +64,15 @@ def said(outcome: Outcome, kind: str, about: type[Resource] = Model, name: str =
 
 
 # Models
+
+
+def test_a_model_that_must_not_be_aggregated_is_told_what_to_change() -> None:
+    apart = model("chat", {"placement": {"modes": ["Disaggregated"]}})
+    outcome = outcome_of(view_of(*OBJECTS[:2], apart, profile()))
+    for kind in ("Accepted", "Planned", "Ready"):
+        status, reason, message = said(outcome, kind)
+        assert (status, reason) == ("False", reasons.MODE_NOT_DEPLOYED)
+        assert message.startswith("spec.placement.modes: ") and "add Aggregated" in message
 
 
 def test_a_model_that_serves_says_where_and_what_it_costs() -> None:
@@ -259,6 +268,18 @@ def test_a_pool_that_nobody_needs_is_idle_and_well() -> None:
     assert (found.status, found.reason) == ("True", reasons.IDLE)
 
 
+def test_a_pool_that_nobody_needs_says_what_is_paid_for_all_the_same() -> None:
+    outcome = in_force(*OBJECTS)
+    active = outcome.decision.active
+    assert active is not None
+    unused = PlannedNodes(pool="l4", nodes=0, cost_per_hour=1.6, reserved=2)
+    plan = active.model_copy(update={"spec": active.spec.model_copy(update={"nodes": (unused,)})})
+    status = of(replace(outcome, decision=replace(outcome.decision, active=plan)), GPUPool)
+    found = condition(status, "Ready")
+    assert (found.status, found.reason, status.cost_per_hour) == ("True", reasons.IDLE, "1.60")
+    assert found.message.endswith("2 reserved nodes are paid for all the same")
+
+
 def test_a_pool_that_drains_counts_what_is_left() -> None:
     outcome = in_force(*OBJECTS)
     leaving = view_of(pool("l4", deletionTimestamp="2026-03-01T11:00:00Z")).pools
@@ -308,6 +329,18 @@ def test_plans_say_which_one_is_in_force() -> None:
         ("True", reasons.ACTIVE),
         ("False", reasons.WAITING_FOR_APPROVAL),
     ]
+
+
+def test_a_plan_that_was_changed_says_why_it_is_not_in_force() -> None:
+    view, first = with_plan(*OBJECTS)
+    raw = first.to_json() | {"kind": "Plan"}
+    raw["metadata"]["name"] = "plan-000002-00"
+    raw["spec"]["allocations"][0]["replicas"] = 9
+    outcome = outcome_of(replace(view, plans=(*view.plans, *view_of(raw).plans)))
+    assert [one.metadata.name[:11] for one in outcome.view.plans] == ["plan-000001", "plan-000002"]
+    found = [condition(status, "Active") for one, status in statuses(outcome) if isinstance(one, Plan)]
+    assert [(one.status, one.reason) for one in found] == [("True", reasons.ACTIVE), ("False", reasons.TAMPERED)]
+    assert said(outcome, "Ready", Fleet)[:2] == ("False", reasons.TAMPERED)
 
 
 def test_a_partial_plan_is_not_complete_and_names_who_is_left_out() -> None:

@@ -1,5 +1,9 @@
 """Must the fleet be planned anew?"""
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -7,13 +11,14 @@ from fleets import A100, fleet, model, pool, profile, view_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motley_operator import declarations, formulation, triggers
 from motley_operator.formulation import formulated
 from motley_operator.reasons import Finding
 from motley_operator.triggers import FIRST_PLAN, INPUTS_CHANGED, inputs_of, replan
 
 
 def inputs(*objects: dict[str, Any]) -> dict[str, str]:
-    return inputs_of(formulated(view_of(*objects)).problem)
+    return inputs_of(formulated(view_of(*objects)))
 
 
 BEFORE = (fleet(), pool("l4"), model("chat"), profile())
@@ -38,9 +43,15 @@ def test_equal_inputs_ask_for_nothing() -> None:
     [
         ((fleet({"headroom": "0.3"}), *BEFORE[1:]), "Fleet changed"),
         ((fleet({"budgetPerHour": "9"}), *BEFORE[1:]), "Fleet changed"),
+        ((fleet({"replanHorizon": "2h"}), *BEFORE[1:]), "Fleet changed"),
+        ((fleet({"startTime": "1m"}), *BEFORE[1:]), "Fleet changed"),
         ((*BEFORE[:1], pool("l4", {"pricePerNodeHour": "0.79"}), *BEFORE[2:]), "GPUPool l4 changed"),
         ((*BEFORE[:1], pool("l4", {"maxNodes": 5}), *BEFORE[2:]), "GPUPool l4 changed"),
+        ((*BEFORE[:1], pool("l4", {"capacityType": "Reserved"}), *BEFORE[2:]), "GPUPool l4 changed"),
         ((*BEFORE[:2], model("chat", {"traffic": {"rate": "5"}}), BEFORE[3]), "Model team/chat changed"),
+        ((*BEFORE[:2], model("chat", {"traffic": {"prefixReuse": "0.5"}}), BEFORE[3]), "Model team/chat changed"),
+        ((*BEFORE[:2], model("chat", {"traffic": {"burstiness": "2"}}), BEFORE[3]), "Model team/chat changed"),
+        ((*BEFORE[:2], model("chat", {"scaling": {"survivability": "1"}}), BEFORE[3]), "Model team/chat changed"),
         (
             (*BEFORE[:2], model("chat", {"slo": {"tpot": "90ms"}}), profile("p", {"gpu": "T4"})),
             "Model team/chat changed",
@@ -62,6 +73,10 @@ def test_what_bears_on_the_decision_asks_for_a_new_plan(after: tuple[dict[str, A
         (*BEFORE[:2], model("chat", {"engine": {"args": ["--seed=1"]}, "servedName": "other"}), BEFORE[3]),
         (*BEFORE[:2], model("chat", labels={"a": "b"}, generation=7), BEFORE[3]),
         (*BEFORE[:1], pool("l4", age=49), *BEFORE[2:]),
+        (*BEFORE, profile("of-another-gpu", {"gpu": "H100"})),
+        # what an older API server left out is what a newer one fills in
+        (fleet({"replanHorizon": "1h", "startTime": "5m"}), *BEFORE[1:]),
+        (*BEFORE[:2], model("chat", {"traffic": {"prefixReuse": "0", "burstiness": "1"}}), BEFORE[3]),
     ],
 )
 def test_what_does_not_bear_on_it_asks_for_none(after: tuple[dict[str, Any], ...]) -> None:
@@ -90,6 +105,37 @@ def test_what_runs_is_no_reason_to_plan_anew() -> None:
         "spec": {"replicas": 2},
     }
     assert changed(*BEFORE, raw) == ""
+
+
+def test_another_version_of_the_planner_may_plan_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = inputs(*BEFORE)
+    monkeypatch.setattr(triggers, "__version__", "0.0.0")
+    finding = replan(before, inputs(*BEFORE))
+    assert finding is not None and finding.message == "Planner changed"
+
+
+def test_whether_to_plan_is_known_without_asking_what_anything_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes seconds: a pass whose objects did not change, and a start of the operator, must not wait for it."""
+
+    def asked(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a capacity was asked for")
+
+    monkeypatch.setattr(declarations, "demands_of", asked)
+    monkeypatch.setattr(declarations, "configuration_of", asked)
+    monkeypatch.setattr(formulation, "demands_of", asked)
+    assert replan(inputs(*BEFORE), inputs(*BEFORE)) is None
+
+
+def test_fingerprints_are_the_same_in_another_process() -> None:
+    program = "import json, sys; from motley_operator.formulation import formulated; import fleets; "
+    program += "from motley_operator.triggers import inputs_of; "
+    program += "print(json.dumps(inputs_of(formulated(fleets.view_of(*json.load(sys.stdin))))))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, input=json.dumps(BEFORE), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == inputs(*BEFORE)
 
 
 _INPUTS = st.dictionaries(st.sampled_from(["Fleet", "Model a/b", "GPUPool p"]), st.sampled_from("xy"))

@@ -7,6 +7,7 @@ from motley_solver.problem import (
     ModelDemand,
     Pool,
     Problem,
+    Role,
     Shortfall,
 )
 from motley_solver.workload import Bucket, BucketLoad
@@ -16,9 +17,19 @@ SETTINGS = EngineSettings(2048, 256, 16384)
 UNKNOWN = Shortfall("tpot", 0.08, 0.04)
 
 
-def pool(name: str, price: float, max_nodes: int = 10, gpus: int = 1) -> Pool:
-    """A pool whose GPU type has its name."""
-    return Pool(name, name, gpus, 16.0 * max(gpus, 1), 64.0 * max(gpus, 1), price, max_nodes)
+def pool(
+    name: str,
+    price: float,
+    max_nodes: int = 10,
+    gpus: int = 1,
+    gpu: str = "",
+    reserved: int = 0,
+    interruptions: float = 0.0,
+    fabric: str = "",
+) -> Pool:
+    """A pool whose GPU type has its name, unless said otherwise."""
+    cpus, memory = 16.0 * max(gpus, 1), 64.0 * max(gpus, 1)
+    return Pool(name, gpu or name, gpus, cpus, memory, price, max_nodes, reserved, interruptions, fabric)
 
 
 def configuration(
@@ -30,10 +41,12 @@ def configuration(
     cpus: float = 0.0,
     memory_gib: float = 0.0,
     gpus: int | None = None,
+    role: Role = "aggregated",
+    kv_class: str = "",
 ) -> Configuration:
     slow = best_effort or {}
     return Configuration(
-        key=f"{gpu}-tp{tensor_parallel}",
+        key=f"{gpu}-tp{tensor_parallel}" + ("" if role == "aggregated" else f"-{role}{kv_class}"),
         gpu=gpu,
         tensor_parallel=tensor_parallel,
         pools=pools or (gpu,),
@@ -44,6 +57,8 @@ def configuration(
         gpus=tensor_parallel if gpus is None else gpus,
         cpus=cpus,
         memory_gib=memory_gib,
+        role=role,
+        kv_class=kv_class,
     )
 
 
@@ -55,9 +70,11 @@ def model(
     max_replicas: int | None = None,
     priority: int = 0,
     attainment: float = 1.0,
+    survivability: float = 0.0,
 ) -> ModelDemand:
     loads = tuple(BucketLoad(bucket, rate) for bucket, rate in rates.items())
-    return ModelDemand(f"test/{name}", loads, configurations, min_replicas, max_replicas, priority, attainment)
+    limits = (min_replicas, max_replicas, priority, attainment, survivability)
+    return ModelDemand(f"test/{name}", loads, configurations, *limits)
 
 
 def problem(models: list[ModelDemand], pools: list[Pool], budget: float | None = None) -> Problem:

@@ -4,6 +4,7 @@ from itertools import product
 from math import inf
 
 import pulp
+from melange_slices import sliced
 
 from motley_solver.problem import ModelDemand, Pool, Problem
 
@@ -27,7 +28,7 @@ def _serves(problem: Problem, nodes: dict[str, int]) -> bool:
             return True
         for mine in product(*(range(left[pool] + 1) for pool in pools)):
             given = dict(zip(pools, mine, strict=True))
-            if _fits(models[0], given, problem.headroom):
+            if _fits(models[0], given, problem):
                 if split(models[1:], {pool: left[pool] - given[pool] for pool in pools}):
                     return True
         return False
@@ -35,20 +36,27 @@ def _serves(problem: Problem, nodes: dict[str, int]) -> bool:
     return split(problem.models, nodes)
 
 
-def _fits(model: ModelDemand, nodes: dict[str, int], headroom: float) -> bool:
+def _fits(model: ModelDemand, nodes: dict[str, int], problem: Problem) -> bool:
+    """Is there a flow of every bucket to these nodes? A prefilled share needs as large a decoded one."""
     program = pulp.LpProblem("fits", pulp.LpMinimize)
     work: dict[str, list[tuple[pulp.LpVariable, float]]] = {c.key: [] for c in model.configurations}
+    fabrics = {pool.name: pool.fabric for pool in problem.pools}
     for i, load in enumerate(model.buckets):
-        parts = []
+        sums: dict[tuple[str, ...], list[tuple[pulp.LpVariable, float]]] = {}
         for j, c in enumerate(model.configurations):
             rate = c.capacity(load.bucket).rate
             if rate > 0:
                 share = program.add_variable(f"s{i}_{j}", 0, 1)
-                parts.append((share, 1.0))
-                work[c.key].append((share, load.rate * (1 + headroom) / rate))
-        if not parts:
+                work[c.key].append((share, load.rate * (1 + problem.headroom) / rate))
+                if c.role != "decode":
+                    sums.setdefault((), []).append((share, 1.0))
+                if c.role != "aggregated":
+                    group = (fabrics[c.pools[0]], c.kv_class)
+                    sums.setdefault(group, []).append((share, 1.0 if c.role == "prefill" else -1.0))
+        if () not in sums:
             return False
-        program += pulp.LpAffineExpression(parts) == 1
+        for group, parts in sums.items():
+            program += pulp.LpAffineExpression(parts) == (0 if group else 1)
     for c in model.configurations:
         if work[c.key]:
             program += pulp.LpAffineExpression(work[c.key]) <= sum(nodes[pool] for pool in c.pools)
@@ -57,24 +65,6 @@ def _fits(model: ModelDemand, nodes: dict[str, int], headroom: float) -> bool:
 
 
 def cheapest_by_slices(model: ModelDemand, pools: tuple[Pool, ...], slices: int) -> float:
-    """Each bucket cut in equal slices, each slice served whole by one GPU type."""
-    program = pulp.LpProblem("slices", pulp.LpMinimize)
-    price = {pool.name: pool.price_per_node_hour for pool in pools}
-    nodes = {c.key: program.add_variable(f"n{j}", 0, 100, "Integer") for j, c in enumerate(model.configurations)}
-    load: dict[str, list[tuple[pulp.LpVariable, float]]] = {c.key: [] for c in model.configurations}
-    for i, bucket in enumerate(model.buckets):
-        for part in range(slices):
-            choice = []
-            for j, c in enumerate(model.configurations):
-                rate = c.capacity(bucket.bucket).rate
-                if rate > 0:
-                    x = program.add_variable(f"x{i}_{part}_{j}", 0, 1, "Integer")
-                    choice.append((x, 1.0))
-                    load[c.key].append((x, bucket.rate / slices / rate))
-            program += pulp.LpAffineExpression(choice) == 1
-    for key, terms in load.items():
-        program += pulp.LpAffineExpression([*terms, (nodes[key], -1.0)]) <= 0
-    program.setObjective(pulp.LpAffineExpression([(nodes[c.key], price[c.pools[0]]) for c in model.configurations]))
-    program.solve(pulp.getSolver("HiGHS", msg=False, timeLimit=20, gapRel=1e-6))
-    assert program.sol_status == pulp.LpSolutionOptimal
-    return float(pulp.value(program.objective))
+    found = sliced(model, pools, slices)
+    assert found.status == "optimal"
+    return found.cost

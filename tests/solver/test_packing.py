@@ -59,6 +59,11 @@ def test_nodes_are_counted_in_groups_however_many_replicas() -> None:
     assert nodes_needed({}, NODE) == 0
 
 
+def test_a_node_takes_no_more_pods_than_the_kubelet_allows_whatever_their_sizes() -> None:
+    tiny = {Size(0, 0.001, 0): 60, Size(0, 0.002, 0): 60}
+    assert nodes_needed(tiny, pool("p", 1.0, gpus=0)) == 2
+
+
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(st.dictionaries(st.sampled_from([1, 2, 4, 8]), st.integers(1, 30), min_size=1), st.sampled_from([4, 6, 8]))
 def test_counting_slots_is_exact_for_dividing_sizes(counts: dict[int, int], gpus: int) -> None:

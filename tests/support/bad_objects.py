@@ -15,6 +15,8 @@ spec:
   budgetPerHour: "100"
   approval: Auto
   headroom: "0.1"
+  replanHorizon: 2h
+  startTime: 3m
 """
 
 POOL = """\
@@ -31,6 +33,10 @@ spec:
     memory: 32Gi
   pricePerNodeHour: "0.70"
   maxNodes: 4
+  capacityType: OnDemand
+  fabric:
+    name: rack-1
+    bandwidthGBs: "12.5"
   nodeSelector:
     motley.dev/pool: l4
   tolerations:
@@ -80,12 +86,16 @@ spec:
       - inputTokens: 1500
         outputTokens: 200
         weight: "1"
+    prefixReuse: "0.2"
+    burstiness: "1.25"
   placement:
     pools: [l4]
     tensorParallel: [1]
+    modes: [Aggregated]
   scaling:
     minReplicas: 1
     maxReplicas: 4
+    survivability: "0.25"
   resources:
     cpu: "4"
     memory: 16Gi
@@ -181,6 +191,7 @@ _TWO_SIZES = """\
         outputTokens: 200
         weight: "1"
 """
+_INTERRUPTED = 'interruptionsPerHour: "0.05"'
 _COEFFICIENTS = "  coefficients:\n    base: 0.02\n    perPrefillToken: 0.0001\n"
 _TABLE = '  throughput:\n    - inputTokens: 500\n      outputTokens: 200\n      requestsPerSecond: "1.5"\n'
 
@@ -211,6 +222,19 @@ REFUSED: tuple[Refused, ...] = (
     _model("an attainment in per cent", 'attainment: "0.99"', 'attainment: "99%"', "spec.slo.attainment"),
     _model("two equal sizes", _TWO_SIZES, _TWO_SIZES.replace("1500", "500"), "spec.traffic.sizes"),
     _model("more minimum than maximum replicas", "minReplicas: 1", "minReplicas: 5", "spec.scaling"),
+    _pool("a spot pool that is never interrupted", "OnDemand", "Spot", "spec.interruptionsPerHour"),
+    _pool("no interruption", "OnDemand", 'Spot\n  interruptionsPerHour: "0"', "spec.interruptionsPerHour"),
+    _pool("interruptions of no spot pool", "OnDemand", f"OnDemand\n  {_INTERRUPTED}", "spec.interruptionsPerHour"),
+    _pool("reserved nodes on demand", "OnDemand", "OnDemand\n  reservedNodes: 1", "spec.reservedNodes"),
+    _pool("more reserved nodes than nodes", "OnDemand", "Reserved\n  reservedNodes: 5", "spec.reservedNodes"),
+    _pool("a fabric between CPUs", "device: gpu", "device: cpu", "spec.fabric"),
+    _pool("a fabric that moves nothing", '"12.5"', '"0.0"', "spec.fabric.bandwidthGBs"),
+    _profile(
+        "a prefill token that takes no time",
+        _TABLE,
+        _COEFFICIENTS.replace("0.0001", "0"),
+        "spec.coefficients.perPrefillToken",
+    ),
     _profile("two kinds of figures", _TABLE, _TABLE + _COEFFICIENTS, "coefficients"),
     _profile("no figures", _TABLE, "", "coefficients"),
     # types, enums, patterns, bounds
@@ -228,6 +252,14 @@ REFUSED: tuple[Refused, ...] = (
     _pool("nodes as text", "maxNodes: 4", 'maxNodes: "4"', "spec.maxNodes"),
     _pool("nodes below zero", "maxNodes: 4", "maxNodes: -1", "spec.maxNodes"),
     _pool("a broken number of nodes", "maxNodes: 4", "maxNodes: 4.5", "spec.maxNodes"),
+    _fleet("a horizon of zero", "replanHorizon: 2h", "replanHorizon: 0h", "spec.replanHorizon"),
+    _fleet("a start without a unit", "startTime: 3m", "startTime: 3", "spec.startTime"),
+    _pool("an unknown type of capacity", "OnDemand", "on-demand", "spec.capacityType"),
+    _pool("interruptions in per cent", "OnDemand", "Spot\n  interruptionsPerHour: 5%", "spec.interruptionsPerHour"),
+    _pool("reserved nodes below zero", "OnDemand", "Reserved\n  reservedNodes: -1", "spec.reservedNodes"),
+    _pool("a fabric without a name", "    name: rack-1\n", "", "spec.fabric.name"),
+    _pool("a fabric's name in capitals", "rack-1", "Rack1", "spec.fabric.name"),
+    _pool("a bandwidth with a unit", '"12.5"', "12.5GB", "spec.fabric.bandwidthGBs"),
     _pool("a label's key that is none", "motley.dev/pool: l4", '"two words": l4', "nodeSelector"),
     _pool("a label's value that is none", "motley.dev/pool: l4", 'motley.dev/pool: "two words"', "spec.nodeSelector"),
     _pool("a label that is no text", "motley.dev/pool: l4", "motley.dev/pool: 4", "spec.nodeSelector"),
@@ -259,6 +291,12 @@ REFUSED: tuple[Refused, ...] = (
     _model("a prompt of no tokens", "inputTokens: 500", "inputTokens: 0", "spec.traffic.sizes[0].inputTokens"),
     _model("no output", "inputTokens: 500\n        outputTokens: 200", "inputTokens: 500", "sizes[0].outputTokens"),
     _model("sizes that are no list", "sizes:\n" + _TWO_SIZES, "sizes: {}\n", "spec.traffic.sizes"),
+    _model("a prompt that is cached as a whole", '"0.2"', '"1"', "spec.traffic.prefixReuse"),
+    _model("a prefix reuse that is a number", '"0.2"', "0.2", "spec.traffic.prefixReuse"),
+    _model("a burstiness of ten", '"1.25"', '"10"', "spec.traffic.burstiness"),
+    _model("a burstiness below zero", '"1.25"', '"-1"', "spec.traffic.burstiness"),
+    _model("an unknown mode", "[Aggregated]", "[Aggregate]", "spec.placement.modes[0]"),
+    _model("more than all of the load", '"0.25"', '"1.5"', "spec.scaling.survivability"),
     _model("an odd tensor parallelism", "tensorParallel: [1]", "tensorParallel: [3]", "tensorParallel[0]"),
     _model("a tensor parallelism that is true", "tensorParallel: [1]", "tensorParallel: [true]", "tensorParallel[0]"),
     _model("replicas below zero", "minReplicas: 1", "minReplicas: -1", "spec.scaling.minReplicas"),

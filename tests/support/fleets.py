@@ -9,9 +9,10 @@ from typing import Any
 
 from motley_operator.api import GPUPool, Metadata, Model, Plan, PlanSpec
 from motley_operator.api.plan import EngineSettings, PlannedAllocation, PlannedNodes
+from motley_operator.declarations import Declaration
 from motley_operator.fleet import FleetView, TrafficView, fleet_view
 from motley_operator.formulation import Formulation, formulated
-from motley_operator.planning import Decision, decision
+from motley_operator.planning import Decision, decision, digest_of
 from motley_solver import comparisons, ilp
 from motley_solver.plan import Outcome
 from motley_solver.problem import Problem
@@ -148,6 +149,12 @@ def view_of(*objects: Json, now: datetime = NOW, traffic: Mapping[str, TrafficVi
     return fleet_view(now, raw, traffic)
 
 
+def declared(*objects: Json, disaggregated: bool = False) -> Declaration:
+    """Of the only Model among the objects."""
+    (found,) = formulated(view_of(*objects), disaggregated).declarations
+    return found
+
+
 @cache
 def solved(problem: Problem) -> Outcome:
     """What the real solver says; asked once."""
@@ -182,11 +189,12 @@ def plan(
     sequence: int = 1, *allocations: PlannedAllocation, nodes: Mapping[str, int] | None = None, **spec: Any
 ) -> Plan:
     """A stored plan. Its inputs are nobody's, unless given."""
-    base: Json = {"digest": f"{sequence:010x}", "cost_per_hour": 1.0, "objective": 1.0, "lower_bound": 1.0}
+    base: Json = {"digest": "", "cost_per_hour": 1.0, "objective": 1.0, "lower_bound": 1.0}
     bought = tuple(PlannedNodes(pool=name, nodes=n, cost_per_hour=n) for name, n in (nodes or {}).items())
+    said = PlanSpec(**{**base, "allocations": allocations, "nodes": bought, **spec})
+    digest = digest_of(said)
     return Plan(
-        metadata=Metadata(name=f"plan-{sequence:06d}-{base['digest']}"),
-        spec=PlanSpec(**{**base, "allocations": allocations, "nodes": bought, **spec}),
+        metadata=Metadata(name=f"plan-{sequence:06d}-{digest}"), spec=said.model_copy(update={"digest": digest})
     )
 
 

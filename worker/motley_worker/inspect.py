@@ -22,7 +22,8 @@ FIELDS = frozenset(
     "n_head num_key_value_heads head_dim v_head_dim intermediate_size moe_intermediate_size n_inner vocab_size "
     "tie_word_embeddings kv_lora_rank qk_rope_head_dim q_lora_rank max_position_embeddings n_positions "
     "num_local_experts num_experts n_routed_experts num_experts_per_tok num_experts_per_token "
-    "shared_expert_intermediate_size n_shared_experts first_k_dense_replace".split()
+    "shared_expert_intermediate_size n_shared_experts first_k_dense_replace moe_layer_freq decoder_sparse_step "
+    "mlp_only_layers".split()
 )
 
 

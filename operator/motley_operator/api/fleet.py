@@ -14,7 +14,7 @@ from motley_operator.api.base import (
     condition_status,
     rules,
 )
-from motley_operator.api.quantities import Decimal
+from motley_operator.api.quantities import Decimal, Duration
 
 
 class FleetSpec(ApiModel):
@@ -24,6 +24,12 @@ class FleetSpec(ApiModel):
     """Manual: a new Plan is applied only after somebody sets its spec.approved to true."""
     headroom: Decimal = Field(default="0.1")
     """Capacity kept free above the declared rate: 0.1 plans for 110 % of it."""
+    replan_horizon: Duration = "1h"
+    """How long a plan is expected to hold. The cost of starting replicas is spread over it: the longer it is, the
+    smaller a saving justifies moving them."""
+    start_time: Duration = "5m"
+    """How long until a started replica serves. Its part of a node is paid for nothing meanwhile; and so long a replica
+    is missing after its Spot node was taken away."""
     allowed_images: tuple[str, ...] | None = Field(default=None, max_length=64)
     """Engine images that Models may name, as prefixes (`registry.example.com/vllm`). Absent: any."""
     allowed_arguments: tuple[str, ...] | None = Field(default=None, max_length=64)

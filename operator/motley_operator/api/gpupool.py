@@ -56,6 +56,18 @@ class Toleration(ApiModel):
     toleration_seconds: int | None = None
 
 
+class Fabric(ApiModel):
+    """A network on which engines can hand KV caches to one another."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+    """Pools that name the same fabric can exchange KV caches."""
+    bandwidth_gbs: Decimal = Field(
+        alias="bandwidthGBs",
+        json_schema_extra=rules(("double(self) > 0.0", "must be above zero, for example 12.5 for 100 Gbit/s")),
+    )
+    """What one replica can send or receive, GB/s. Where pools of one fabric differ, the slowest counts for all."""
+
+
 class GPUPoolSpec(ApiModel):
     model_config = {
         "json_schema_extra": rules(
@@ -67,6 +79,26 @@ class GPUPoolSpec(ApiModel):
                 "self.nodeSelector.all(k, size(k) <= 317 && "
                 "k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
                 "nodeSelector: a key is not a label's name, such as node.kubernetes.io/instance-type",
+            ),
+            (
+                "self.capacityType == 'Reserved' || !has(self.reservedNodes)",
+                "reservedNodes: only Reserved nodes are paid for unused; set capacityType to Reserved or remove it",
+            ),
+            (
+                "!has(self.reservedNodes) || self.reservedNodes <= self.maxNodes",
+                "reservedNodes: must not exceed maxNodes; raise maxNodes, or lower reservedNodes",
+            ),
+            (
+                "self.capacityType != 'Spot' || has(self.interruptionsPerHour)",
+                "interruptionsPerHour: say how often a Spot node is taken away per hour, for example 0.05",
+            ),
+            (
+                "self.capacityType == 'Spot' || !has(self.interruptionsPerHour)",
+                "interruptionsPerHour: only Spot nodes are taken away; set capacityType to Spot or remove it",
+            ),
+            (
+                "self.device == 'gpu' || !has(self.fabric)",
+                "fabric: engines without a GPU hand no KV caches on; remove it",
             ),
         )
     }
@@ -81,6 +113,21 @@ class GPUPoolSpec(ApiModel):
     """Price of one node for one hour."""
     max_nodes: int = Field(ge=0, le=100_000)
     """Most nodes that may be used: stock, quota or what is owned."""
+    capacity_type: Literal["OnDemand", "Reserved", "Spot"] = "OnDemand"
+    """OnDemand: nodes are paid for while they are used. Reserved: they are paid for, used or not. Spot: they may be
+    taken away at any time."""
+    reserved_nodes: int | None = Field(default=None, ge=0, le=100_000)
+    """With Reserved: so many nodes are paid for, used or not; those beyond are on demand at the same price. Absent: all
+    of maxNodes."""
+    interruptions_per_hour: Decimal | None = Field(
+        default=None,
+        json_schema_extra=rules(
+            ("double(self) > 0.0", "must be above zero; a pool that is never interrupted is OnDemand")
+        ),
+    )
+    """With Spot: how often one node is taken away per hour."""
+    fabric: Fabric | None = None
+    """Over which network this pool's engines exchange KV caches. Absent: prefill and decode stay on one engine."""
     node_selector: Mapping[str, LabelValue] = Field(max_length=16)
     """Labels of the pool's nodes. Pools must not share nodes."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
@@ -105,6 +152,7 @@ class GPUPool(Resource):
             Column("Ready", condition_status("Ready")),
             Column("Reason", condition_reason("Ready")),
             Column("GPU", ".spec.gpu"),
+            Column("Capacity", ".spec.capacityType"),
             Column("GPUs/node", ".spec.node.gpus", "integer"),
             Column("Price/node-h", ".spec.pricePerNodeHour"),
             Column("Nodes-ready", ".status.nodesReady", "integer"),

@@ -16,7 +16,7 @@ from motley_operator.api.base import (
     condition_status,
     rules,
 )
-from motley_operator.api.quantities import Cpu, Decimal, Duration, Memory
+from motley_operator.api.quantities import Cpu, Decimal, Duration, Fraction, Memory, Portion, Variation
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 TensorParallel = Literal[1, 2, 4, 8]
@@ -115,6 +115,11 @@ class Traffic(ApiModel):
             ),
         ),
     )
+    prefix_reuse: Portion = "0"
+    """Share of the input tokens whose KV cache is there already: system prompts, earlier turns of a conversation."""
+    burstiness: Variation = "1"
+    """Coefficient of variation of the times between requests: 0 is a steady beat, 1 is independent users (Poisson),
+    more comes in bursts."""
 
 
 class Placement(ApiModel):
@@ -122,6 +127,9 @@ class Placement(ApiModel):
     """Pools that may be used. Empty: all."""
     tensor_parallel: tuple[TensorParallel, ...] = Field(default=(), max_length=4)
     """Tensor-parallel degrees that may be used. Empty: 1, 2, 4 and 8."""
+    modes: tuple[Literal["Aggregated", "Disaggregated"], ...] = Field(default=(), max_length=2)
+    """Aggregated: one engine does prefill and decode. Disaggregated: one does prefill and hands the KV cache to
+    another, within a fabric. Empty: what is cheaper."""
 
 
 class Scaling(ApiModel):
@@ -135,6 +143,8 @@ class Scaling(ApiModel):
     }
     min_replicas: int = Field(default=1, ge=0, le=10_000)
     max_replicas: int | None = Field(default=None, ge=1, le=10_000)
+    survivability: Fraction = "0"
+    """Part of the load that must still be served when all nodes of any one Spot pool are taken away."""
 
 
 class Resources(ApiModel):

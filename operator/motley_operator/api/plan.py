@@ -16,13 +16,16 @@ class EngineSettings(ApiModel):
     max_model_len: int
 
 
+Role = Literal["Aggregated", "Prefill", "Decode"]
+
+
 class PlannedAllocation(ApiModel):
     model: str
     """`namespace/name`"""
     pool: str
     gpu: str
     tensor_parallel: int
-    role: Literal["Aggregated"] = "Aggregated"
+    role: Role = "Aggregated"
     replicas: int
     engine: EngineSettings
     estimated: bool = False
@@ -35,12 +38,16 @@ class PlannedNodes(ApiModel):
     pool: str
     nodes: int
     cost_per_hour: float
+    reserved: int = 0
+    """Paid for, used or not."""
 
 
 class Share(ApiModel):
     pool: str
     tensor_parallel: int
     share: float
+    role: Role = "Aggregated"
+    """What is prefilled is decoded as well: shares of Decode add up to those of Prefill."""
 
 
 class PlannedBucket(ApiModel):
@@ -102,6 +109,8 @@ _DECIDED = (
     "comparisons",
     "unserved",
     "solveSeconds",
+    "switchingPerHour",
+    "riskPerHour",
 )
 
 
@@ -122,6 +131,7 @@ class PlanSpec(ApiModel):
     """Set by people where Fleet.spec.approval is Manual."""
     cost_per_hour: float
     objective: float
+    """What was minimised: costPerHour, switchingPerHour and riskPerHour together."""
     lower_bound: float
     proven: bool = True
     """False: the time limit came before the proof; the cost may exceed the optimum by at most cost − bound."""
@@ -134,6 +144,10 @@ class PlanSpec(ApiModel):
     comparisons: tuple[Comparison, ...] = Field(default=(), max_length=256)
     unserved: tuple[Unserved, ...] = Field(default=(), max_length=10_000)
     solve_seconds: float = 0.0
+    switching_per_hour: float = 0.0
+    """Cost of starting replicas, spread over Fleet.spec.replanHorizon. Not part of the bill."""
+    risk_per_hour: float = 0.0
+    """Expected cost of Spot nodes that are taken away. Not part of the bill."""
 
 
 class PlanStatus(ApiModel):
@@ -152,6 +166,7 @@ class Plan(Resource):
             Column("Complete", condition_status("Complete")),
             Column("Cost/h", ".spec.costPerHour", "number"),
             Column("Bound/h", ".spec.lowerBound", "number"),
+            Column("Objective/h", ".spec.objective", "number", wide=True),
             Column("Single-type/h", ".status.singleType"),
             Column("Approved", ".spec.approved", "boolean"),
             Column("Why", ".spec.reason"),

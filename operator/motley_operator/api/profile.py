@@ -12,11 +12,23 @@ from motley_operator.api.quantities import Decimal
 class Coefficients(ApiModel):
     """Seconds that one engine iteration takes, as a sum of terms (`motley_solver.steptime.StepTime`)."""
 
+    model_config = {
+        "json_schema_extra": rules(
+            (
+                "double(self.perPrefillToken) + double(self.perToken) >= 1e-12",
+                "perPrefillToken: a prefill token takes time; give it here or as perToken",
+            )
+        )
+    }
     base: float = Field(ge=1e-9)
-    per_prefill_token: float = Field(ge=1e-12)
+    per_prefill_token: float = Field(default=0.0, ge=0)
     per_prefill_token_context: float = Field(default=0.0, ge=0)
     per_decode_sequence: float = Field(default=0.0, ge=0)
     per_context_token: float = Field(default=0.0, ge=0)
+    weights: float = Field(default=0.0, ge=0)
+    """Streaming the weights; it hides perToken or is hidden by it, and the longer of both counts."""
+    per_token: float = Field(default=0.0, ge=0)
+    """Of each token, prefill or decode, while the weights are streamed."""
 
 
 class Throughput(ApiModel):

@@ -34,6 +34,15 @@ Duration = Annotated[
 Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?$", max_length=22)]
 """A non-negative decimal as a string, `"98.32"`: floats do not survive every YAML tool."""
 
+Fraction = Annotated[str, StringConstraints(pattern=r"^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$", max_length=11)]
+"""A part of a whole, from `"0"` to `"1"`."""
+
+Portion = Annotated[str, StringConstraints(pattern=r"^0(\.[0-9]{1,9})?$", max_length=11)]
+"""A part that is never the whole: from `"0"` to below `"1"`."""
+
+Variation = Annotated[str, StringConstraints(pattern=r"^[0-9](\.[0-9]{1,9})?$", max_length=11)]
+"""A coefficient of variation, below ten."""
+
 Memory = Annotated[str, StringConstraints(pattern=_MEMORY.pattern, max_length=16)]
 """`80Gi`, `512Mi`, `16G`."""
 

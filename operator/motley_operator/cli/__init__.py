@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 PLANNED, INVALID, INCOMPLETE, UNSOLVED = 0, 2, 3, 4
@@ -16,6 +17,8 @@ examples:
   kubectl get gpupools,models,profiles -A -o yaml | {prog} plan -f -
                                                  plan anew for what a cluster declares
   {prog} solve --melange config.json -o json     the cheapest mix for an input of Mélange's solver
+  {prog} profile import a100.json --gpu A100-80GB --model config.json
+                                                 a throughput table of Mélange or AIBrix as a Profile
 """
 _PLAN = """\
 Decide on which GPUs the Models run, from the files that kubectl applies and without a cluster: validate as the API
@@ -39,6 +42,16 @@ reads:
   total_request_rate      requests/s
   headroom                optional: 0.1 plans for 10 % more load
   slice_factor            accepted and not needed: buckets are split as finely as it pays
+"""
+_IMPORT = """\
+Print Profiles for `kubectl apply -f -` or `plan -f -`, with the throughput tables of other programs:
+
+  Mélange   gpu_info: {NAME: {tputs[input][output]}}; the edges of the size buckets must be given
+  AIBrix    gpu, tputs[output][input], indexes: [output tokens, input tokens], slos
+
+Throughputs are requests/s of one replica within the SLO that they were measured at. A plan takes them as they are,
+whatever the Model's own SLO: import a table that was measured at that SLO or a tighter one. The annotation
+motley.dev/slo says which it was. Cells of 0 are left out: such a size cannot be served. Prices are not imported.
 """
 _SOLVE_EXIT = """\
 exit codes:
@@ -72,6 +85,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_plan(commands, prog)
     _add_solve(commands, prog)
+    _add_profile(commands)
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
 
@@ -131,6 +145,55 @@ def _add_solve(commands: "Commands", prog: str) -> None:
     )
 
 
+def _add_profile(commands: "Commands") -> None:
+    profile = commands.add_parser("profile", help="what is known of a GPU's speed")
+    verbs = profile.add_subparsers(dest="verb", required=True, metavar="VERB")
+    plain = argparse.RawDescriptionHelpFormatter
+    imports = verbs.add_parser(
+        "import", help="throughput tables of others as Profiles", description=_IMPORT, formatter_class=plain
+    )
+    imports.set_defaults(run=_import)
+    imports.add_argument(
+        "files", nargs="+", metavar="FILE", help="a JSON file of Mélange or AIBrix; - is standard input"
+    )
+    imports.add_argument(
+        "--model", required=True, metavar="PATH", help="whose speed it is: a config.json, or a Model as YAML"
+    )
+    imports.add_argument(
+        "--gpu",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="for a name in the files: the GPU type that GPUPools call it; once per table, in order",
+    )
+    imports.add_argument(
+        "--tensor-parallel", type=int, default=1, metavar="GPUS", help="of one replica; default: %(default)s"
+    )
+    imports.add_argument("--dtype", help="of the weights; default: the Model's, with a config.json bfloat16")
+    imports.add_argument(
+        "--date", default="", metavar="YYYY-MM-DD", help="of the measurement; default: as the file says"
+    )
+    imports.add_argument(
+        "--slo", default="", metavar="TEXT", help="that the throughputs hold for, where the file does not say"
+    )
+    imports.add_argument(
+        "--input-tokens",
+        type=_edges,
+        metavar="N,N,…",
+        help="upper edges of the first index of Mélange's tputs, which the file lacks",
+    )
+    imports.add_argument("--output-tokens", type=_edges, metavar="N,N,…", help="upper edges of the second index")
+
+
+def _edges(text: str) -> tuple[int, ...]:
+    edges = tuple(int(part) if part.strip().isdecimal() else 0 for part in text.split(","))
+    if edges[0] < 1 or any(high <= low for low, high in pairwise(edges)):
+        raise argparse.ArgumentTypeError(
+            f"must be rising whole numbers of tokens, for example 25,100,500, not {text!r}"
+        )
+    return edges
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -158,3 +221,9 @@ def _solve(options: argparse.Namespace) -> int:
     from motley_operator.cli.melange import run
 
     return run(options.melange, options.output, options.time_limit)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from motley_operator.cli.profile import run
+
+    return run(options)

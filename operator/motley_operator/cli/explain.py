@@ -10,8 +10,9 @@ from pydantic.alias_generators import to_camel
 from motley_operator.api import Model
 from motley_operator.api.quantities import seconds
 from motley_operator.cli.sentences import longer, sections
+from motley_operator.declarations import solver_slo
 from motley_operator.fleet import FleetView
-from motley_operator.formulation import Formulation, solver_slo
+from motley_operator.formulation import Formulation
 from motley_solver.explain import explained
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem

@@ -42,7 +42,7 @@ def run(paths: Sequence[str], output: str, time_limit: float, explain: bool = Fa
             return INVALID
         tell("Estimating what each GPU can serve")
         view = _view(given, datetime.now(UTC))
-        formulation = formulated(view)
+        formulation = _formulated(view)
         tell("Looking for the cheapest plan")
         with standard_output_kept_clean():
             outcome = Solver(time_limit)(formulation.problem)
@@ -50,11 +50,16 @@ def run(paths: Sequence[str], output: str, time_limit: float, explain: bool = Fa
         if explain and isinstance(outcome, Plan):
             tell("Asking what else could be, and what it would cost")
             with standard_output_kept_clean():
-                found["explanation"] = explanation(outcome, formulation, view, formulated, time_limit)
+                found["explanation"] = explanation(outcome, formulation, view, _formulated, time_limit)
     if earlier is not None:
         found["changes"] = changes(earlier, found)
     _print(found, output)
     return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)
+
+
+def _formulated(view: FleetView) -> Formulation:
+    """Disaggregated routes too: a plan may show what no operator deploys yet."""
+    return formulated(view, disaggregated=True)
 
 
 def _read(paths: Sequence[str]) -> tuple[list[Given], list[Mistake]]:

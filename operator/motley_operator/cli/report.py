@@ -46,7 +46,7 @@ def _without_plan(status: str, reasons: list[str], formulation: Formulation, ref
         "comparisons": [],
         "unserved": waiting + _refused_models(refused),
         "refused": refused,
-        "inputs": inputs_of(formulation.problem),
+        "inputs": inputs_of(formulation),
         "solveSeconds": None,
     }
 
@@ -71,7 +71,7 @@ def _planned(plan: Plan, formulation: Formulation, refused: list[Json]) -> Json:
         "comparisons": [_comparison(one.to_json(), spec.cost_per_hour) for one in spec.comparisons],
         "unserved": unserved,
         "refused": refused,
-        "inputs": inputs_of(formulation.problem),
+        "inputs": inputs_of(formulation),
         "solveSeconds": spec.solve_seconds,
     }
 

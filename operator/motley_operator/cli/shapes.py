@@ -33,7 +33,11 @@ def _local_shape(uri: str) -> Shape:
     """Raises OSError or ValueError with what is in the way."""
     if not uri.startswith("file://"):
         raise ValueError(f"{uri} is not a local folder")
-    path = Path(uri.removeprefix("file://")) / "config.json"
+    return shape_in(Path(uri.removeprefix("file://")) / "config.json")
+
+
+def shape_in(path: Path) -> Shape:
+    """Of a Hugging Face config.json; raises OSError or ValueError with what is in the way."""
     try:
         config = json.loads(path.read_text())
     except OSError as error:

@@ -29,6 +29,9 @@ def _pattern_of(annotated: Any) -> str:
 _EXAMPLES: Mapping[str, str] = {
     _pattern_of(quantities.Duration): "must be a duration such as 500ms, 1.5s, 2m or 1h",
     _pattern_of(quantities.Decimal): 'must be a decimal in quotes, for example "98.32"',
+    _pattern_of(quantities.Fraction): 'must be a decimal from 0 to 1 in quotes, for example "0.5"',
+    _pattern_of(quantities.Portion): 'must be a decimal from 0 to below 1 in quotes, for example "0.5"',
+    _pattern_of(quantities.Variation): 'must be a decimal from 0 to below 10 in quotes, for example "1.5"',
     _pattern_of(quantities.Memory): "must be an amount of memory such as 80Gi",
     _pattern_of(quantities.Cpu): 'must be CPU cores in quotes, for example "4", "0.5" or 500m',
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from motley_operator.api import GPUPool, Model, Plan
 from motley_operator.api.plan import EngineSettings, PlannedAllocation
-from motley_operator.formulation import replica_resources
+from motley_operator.declarations import replica_resources
 from motley_operator.labels import COMPONENT, CONFIGURATION, MANAGED, MODEL, POOL, ROLE, TENSOR_PARALLEL
 from motley_operator.manifests.pods import (
     CONTAINER_SECURITY,

@@ -56,5 +56,7 @@ def node_fit(asked: Asked, plan: Plan) -> Iterator[str]:
     for a in plan.allocations:
         needs[a.pool][need_of(asked.configurations[a.model, a.configuration])] += a.replicas
     for node in plan.nodes:
+        if node.nodes and not needs[node.pool]:
+            yield f"pool {node.pool} has {node.nodes} nodes and nothing stands on them"
         if needs[node.pool] and not packs(needs[node.pool], room_of(asked.pools[node.pool]), node.nodes):
             yield f"pool {node.pool}: its replicas do not fit on {node.nodes} nodes"

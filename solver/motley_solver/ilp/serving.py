@@ -1,7 +1,7 @@
 """One model's part of the program: whole replicas, and the flows of its requests to them (design: flows, not pairs).
 It knows neither nodes nor what they cost; those who call it say what else a replica takes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -187,11 +187,13 @@ def _replicas_of(serving: Serving, kind: Kind, lost: str) -> Terms:
 
 def started(program: Program, problem: Problem, serving: Serving) -> dict[tuple[str, str], Variable]:
     """Per (configuration, pool) of this model: the replicas beyond those that run there now."""
-    running = {(r.configuration, r.pool): r.replicas for r in problem.running if r.model == serving.model.name}
-    found = {}
+    running: Counter[tuple[str, str]] = Counter()
+    for r in problem.running:
+        running[r.configuration, r.pool] += r.replicas if r.model == serving.model.name else 0
+    found: dict[tuple[str, str], Variable] = {}
     for key, replicas in serving.replicas.items():
         found[key] = replicas
-        if running.get(key):
+        if running[key]:
             found[key] = program.variable(None, whole=False)
             program.require([(replicas, 1.0), (found[key], -1.0)], LE, running[key])
     return found

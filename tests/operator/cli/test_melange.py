@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from melange_answers import contradictions
 
 from motley_operator.cli import main, melange
 from motley_solver.plan import Unsolved
@@ -65,34 +66,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def broken(config: Config, answer: dict[str, Any]) -> list[str]:
-    """What the answer's own numbers contradict, worked out from the input alone."""
-    gpus, rate = config["gpu_info"], config["total_request_rate"]
-    distribution = config["workload_distribution"]
-    total = sum(sum(row) for row in distribution)
-    headroom = 1 + config.get("headroom", 0)
-    shares: dict[tuple[int, int], float] = {}
-    work = dict.fromkeys(gpus, 0.0)
-    found = []
-    for route in answer["assignment"]:
-        i, j = route["bucket"]
-        tput = gpus[route["gpu"]]["tputs"][i][j]
-        shares[i, j] = shares.get((i, j), 0.0) + route["share"]
-        if tput <= 0:
-            found.append(f"{route} is served by what cannot serve it")
-        else:
-            work[route["gpu"]] += rate * distribution[i][j] / total * headroom * route["share"] / tput
-    for i, row in enumerate(distribution):
-        for j, share in enumerate(row):
-            if rate * share > 0 and abs(shares.get((i, j), 0) - 1) > 1e-9:
-                found.append(f"bucket {i} {j} is served to {shares.get((i, j), 0)}")
-    for name, load in work.items():
-        count = answer["counts"][name]
-        if load > count * (1 + 1e-6) or count > gpus[name].get("max", math.inf):
-            found.append(f"{name}: load {load} on {count}")
-    cost = sum(answer["counts"][name] * gpus[name]["cost"] for name in gpus)
-    if abs(cost - answer["cost"]) > 1e-9 * max(1, cost) or answer["lower_bound"] > answer["cost"]:
-        found.append(f"cost {cost} {answer['cost']} bound {answer['lower_bound']}")
-    return found
+    return list(contradictions(config, answer))
 
 
 def test_the_answer_holds_counts_cost_bound_and_who_serves_which_bucket(run: Run) -> None:

@@ -109,18 +109,18 @@ def test_a_field_of_another_type_is_refused_wherever_it_stands(text: str) -> Non
         ),
         (
             changed(MODEL, "  priority: 1", "  ttft: 1s"),
-            "x.yaml:60: spec.ttft: unknown field; did you mean spec.slo.ttft?",
+            "x.yaml:64: spec.ttft: unknown field; did you mean spec.slo.ttft?",
         ),
         (
             changed(MODEL, "value: info", "value: 7"),
-            'x.yaml:54: spec.engine.env[0].value: must be text; write it in quotes: "7"',
+            'x.yaml:58: spec.engine.env[0].value: must be text; write it in quotes: "7"',
         ),
         (
             changed(MODEL, "value: info", "value: yes"),
-            "x.yaml:54: spec.engine.env[0].value: must be text; write it in quotes",
+            "x.yaml:58: spec.engine.env[0].value: must be text; write it in quotes",
         ),
         (changed(POOL, "maxNodes: 4", "maxNodes: -1"), "x.yaml:13: spec.maxNodes: must be at least 0"),
-        (changed(POOL, "    motley.dev/pool: l4", "    {}"), "x.yaml:14: spec.nodeSelector: name at least one label"),
+        (changed(POOL, "    motley.dev/pool: l4", "    {}"), "x.yaml:18: spec.nodeSelector: name at least one label"),
         (
             changed(MODEL, "contextLength: 4096", "contextLength: 1600"),
             "x.yaml:33: spec.traffic.sizes: inputTokens + outputTokens of a size exceeds contextLength; ",
@@ -176,12 +176,12 @@ def test_an_object_without_a_proper_kind_is_refused(text: str, mistake: str) -> 
 def test_all_mistakes_of_all_objects_are_told_at_once_in_the_order_of_their_lines() -> None:
     pool = changed(changed(POOL, '"0.70"', "cheap"), "maxNodes: 4", "maxNodes: -1")
     lines = [mistake.line for mistake in check(f"{pool}---\n{changed(MODEL, 'ttft: 1s', 'ttft: 0s')}").mistakes]
-    assert lines == [12, 13, 48]
+    assert lines == [12, 13, 52]
 
 
 def test_two_objects_of_one_name_are_refused_with_both_places() -> None:
     assert mistakes_of(f"{POOL}---\n{POOL}") == [
-        "x.yaml:25: metadata.name: GPUPool l4 is given twice, first on x.yaml:1; remove one"
+        "x.yaml:29: metadata.name: GPUPool l4 is given twice, first on x.yaml:1; remove one"
     ]
 
 

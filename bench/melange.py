@@ -1,0 +1,253 @@
+"""Mixes of GPUs: Motley's optimisation against Mélange's own formulation, complete enumeration, and awkward inputs.
+
+    python bench/melange.py                          all parts; CBC may take its 120 s on each of the large instances
+    python bench/melange.py --only cliffs
+
+Instances are synthetic, drawn from the seeds below: nothing outside this repository is read. Motley is timed as
+`motley solve --melange` works once its input is parsed; the slices with the building of their program through PuLP, as
+Mélange's released solver has it. Both run alternately in this process: what else the machine does falls on both.
+"""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import exp, inf
+from pathlib import Path
+from random import Random
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
+
+from melange_answers import contradictions  # noqa: E402
+from melange_slices import Sliced, Solver, sliced  # noqa: E402
+
+from motley_operator.cli import melange  # noqa: E402
+from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
+from tests.solver.oracles import cheapest_by_enumeration  # noqa: E402
+
+SLICES_LIMIT = 120.0
+FASTER, SECONDS, CAPPED_SECONDS, CLIFF_SECONDS = 100.0, 0.3, 2.0, 2.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    inputs: int
+    outputs: int
+    types: int
+    slices: int
+    seeds: tuple[int, ...]
+    solvers: tuple[Solver, ...] = ("CBC", "HiGHS")
+
+    def __str__(self) -> str:
+        return f"{self.inputs}×{self.outputs} buckets, {self.types} types, {self.slices} slices"
+
+
+BRUTE_FORCE = Size(2, 2, 3, 4, tuple(range(20)))
+SMALLER = (
+    Size(6, 6, 4, 4, (1, 2, 3, 4, 5)),
+    Size(10, 6, 4, 8, (1, 2, 3)),  # the paper's own numbers
+    Size(10, 10, 4, 4, (1, 2, 3)),
+)
+LARGE = Size(11, 11, 8, 4, (1, 3, 5), ("CBC",))
+CAPPED = Size(11, 11, 20, 0, (1, 2, 3, 4, 5))
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", choices=PARTS, help="one part")
+    only = arguments.parse_args().only
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
+          f"Python {platform.python_version()}")  # fmt: skip
+    verdicts = [verdict for name, part in PARTS.items() if only in (None, name) for verdict in part()]
+    print()
+    for met, text in verdicts:
+        print(f"{'met   ' if met else 'MISSED'}  {text}")
+    return 0
+
+
+# --- instances ---
+
+
+def instance(size: Size, seed: int, rate: float | None = None, capped: bool = False) -> Json:
+    """Types with prices from 0.5 to 10; faster ones cost more, not in proportion, and small ones lack the memory for
+    long requests. A request takes input / prefill speed + output / decode speed seconds of one instance, times noise.
+    Rates go from 1 to 32 with the seed."""
+    random = Random(seed)
+    inputs = [round(25 * 2.1**i) for i in range(size.inputs)]
+    outputs = [round(25 * 2.0**j) for j in range(size.outputs)]
+    gpus = {}
+    for index in range(size.types):
+        price = 0.5 * 20 ** random.random()
+        prefill, decode = 4000 * price ** random.uniform(0.8, 1.2), 400 * price ** random.uniform(0.7, 1.1)
+        fits = (inputs[-1] + outputs[-1]) * (1 if index == 0 else min(1.0, price * random.uniform(0.2, 1.5)))
+        tputs = [
+            [random.uniform(0.85, 1.15) / (i / prefill + o / decode) if i + o <= fits else 0.0 for o in outputs]
+            for i in inputs
+        ]
+        gpus[f"gpu{index}"] = {"cost": round(price, 2), "tputs": tputs}
+        if capped and index % 2:
+            gpus[f"gpu{index}"]["max"] = random.randint(0, 5)
+    weights = [[exp(random.gauss(0, 1)) for _ in outputs] for _ in inputs]
+    total = sum(map(sum, weights))
+    return {
+        "gpu_info": gpus,
+        "workload_distribution": [[weight / total for weight in row] for row in weights],
+        "total_request_rate": 2.0 ** (seed % 6) if rate is None else rate,
+        "slice_factor": size.slices,
+    }
+
+
+@dataclass(frozen=True)
+class Timed:
+    answer: Json
+    seconds: float
+
+    @property
+    def cost(self) -> float:
+        return inf if self.answer["cost"] is None else float(self.answer["cost"])
+
+
+def motley(config: Json) -> Timed:
+    """Raises where the answer contradicts its input."""
+    parsed = melange.parsed(config)
+    started = perf_counter()
+    with standard_output_kept_clean():
+        answer = melange.answer(parsed, None)
+    seconds = perf_counter() - started
+    if answer["cost"] is not None and (wrong := next(contradictions(config, answer), None)):
+        raise AssertionError(wrong)
+    return Timed(answer, seconds)
+
+
+def in_slices(config: Json, size: Size, solver: Solver) -> tuple[Sliced, float]:
+    problem = melange.problem_of(melange.parsed(config))
+    started = perf_counter()
+    with standard_output_kept_clean():
+        found = sliced(problem.models[0], problem.pools, size.slices, solver, SLICES_LIMIT)
+    return found, perf_counter() - started
+
+
+# --- parts ---
+
+Verdicts = Iterator[tuple[bool, str]]
+
+
+def enumeration() -> Verdicts:
+    """Every count of every type up to 4."""
+    equal = 0
+    for seed in BRUTE_FORCE.seeds:
+        config = instance(BRUTE_FORCE, seed, rate=1.0 + seed / 4)
+        for gpu in config["gpu_info"].values():
+            gpu["max"] = 4
+        cost = cheapest_by_enumeration(melange.problem_of(melange.parsed(config)))
+        found = motley(config)
+        equal += found.cost == cost or abs(found.cost - cost) <= 1e-6 * cost
+    yield equal == len(BRUTE_FORCE.seeds), f"equal to enumeration: {equal} of {len(BRUTE_FORCE.seeds)} ({BRUTE_FORCE})"
+
+
+def slices() -> Verdicts:
+    print(f"\n{'instance':<42} {'seed':>4} {'rate/s':>7} {'Motley: cost/h':>14} {'s':>7}", end="")
+    print(f" {'slices: cost/h':>15} {'with':>6} {'s':>8} {'faster':>9}")
+    costs, faster, seconds = [], [], []
+    for size in (*SMALLER, LARGE):
+        for seed in size.seeds:
+            config = instance(size, seed)
+            found = motley(config)
+            if size is LARGE:
+                seconds.append(found.seconds)
+            print(f"{size!s:<42} {seed:>4} {config['total_request_rate']:>7.2f} {found.cost:>14.3f} "
+                  f"{found.seconds:>7.3f}", end="")  # fmt: skip
+            for solver in size.solvers:
+                other, took = in_slices(config, size, solver)
+                costs.append(found.cost <= other.cost * (1 + 1e-6))
+                if size is LARGE:
+                    faster.append(took / found.seconds)
+                told = f"{other.cost:.3f}{'' if other.status == 'optimal' else '*'}"
+                print(f" {told:>15} {solver:>6} {took:>8.2f} {took / found.seconds:>8.0f}×", end="", flush=True)
+            print()
+    print(f"* not proven within {SLICES_LIMIT:.0f} s")
+    yield all(costs), f"cost ≤ slices: {sum(costs)} of {len(costs)}"
+    yield (
+        min(faster) >= FASTER,
+        (f"{LARGE}: at least {FASTER:.0f}× faster than slices with CBC: {', '.join(f'{f:.0f}×' for f in faster)}"),
+    )
+    yield max(seconds) < SECONDS, f"{LARGE}: under {SECONDS} s: {', '.join(f'{s:.3f}' for s in seconds)}"
+
+
+def caps() -> Verdicts:
+    seconds = []
+    for seed in CAPPED.seeds:
+        found = motley(instance(CAPPED, seed, capped=True))
+        assert found.answer["status"] == "optimal", found.answer["reason"]
+        seconds.append(found.seconds)
+    told = ", ".join(f"{s:.3f}" for s in seconds)
+    yield (
+        max(seconds) < CAPPED_SECONDS,
+        f"{CAPPED.types} types × 121 buckets with caps: under {CAPPED_SECONDS} s: {told}",
+    )
+
+
+def _identical(config: Json) -> Json:
+    first = next(iter(config["gpu_info"].values()))
+    return {**config, "gpu_info": {name: first for name in config["gpu_info"]}}
+
+
+def _equal_prices(config: Json) -> Json:
+    return {**config, "gpu_info": {name: {**gpu, "cost": 1.0} for name, gpu in config["gpu_info"].items()}}
+
+
+def _six_orders(config: Json) -> Json:
+    """Type k is 10^k times as fast as type 0, and about as much dearer."""
+    gpus = {}
+    for k, (name, gpu) in enumerate(config["gpu_info"].items()):
+        factor = 10.0 ** (k * 6 / (len(config["gpu_info"]) - 1) - 3)
+        tputs = [[cell * factor for cell in row] for row in gpu["tputs"]]
+        gpus[name] = {"cost": gpu["cost"] * factor, "tputs": tputs}
+    return {**config, "gpu_info": gpus}
+
+
+CLIFFS: dict[str, tuple[Callable[[Json], Json], float | None]] = {
+    "as the large instances": (lambda config: config, None),
+    "identical types": (_identical, None),
+    "equal prices": (_equal_prices, None),
+    "throughputs over six orders of magnitude": (_six_orders, None),
+    "rate 1e-6": (lambda config: config, 1e-6),
+    "rate 1e6": (lambda config: config, 1e6),
+    "identical types, rate 1e6": (_identical, 1e6),
+    "six orders, rate 1e-6": (_six_orders, 1e-6),
+    "six orders, rate 1e6": (_six_orders, 1e6),
+}
+
+
+def cliffs() -> Verdicts:
+    print(f"\n{'11×11 buckets, 8 types, seeds 1 to 5':<42} {'median s':>9} {'worst s':>9}  status")
+    worst = 0.0
+    optimal = True
+    for name, (change, rate) in CLIFFS.items():
+        found = [motley(change(instance(LARGE, seed, rate))) for seed in range(1, 6)]
+        seconds = [one.seconds for one in found]
+        statuses = {one.answer["status"] for one in found}
+        worst, optimal = max(worst, *seconds), optimal and statuses == {"optimal"}
+        print(f"{name:<42} {median(seconds):>9.3f} {max(seconds):>9.3f}  {', '.join(sorted(statuses))}", flush=True)
+    yield optimal and worst < CLIFF_SECONDS, f"no cliffs: every one proven, and within {CLIFF_SECONDS} s: {worst:.3f} s"
+
+
+PARTS: dict[str, Callable[[], Verdicts]] = {
+    "enumeration": enumeration,
+    "slices": slices,
+    "caps": caps,
+    "cliffs": cliffs,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pure rules that really serve and that the replay follows."""
