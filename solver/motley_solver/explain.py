@@ -88,11 +88,16 @@ def explained(
 
 
 def _saving(problem: Problem, plan: Plan, change: Change, questions: Questions) -> Saving | None:
+    """That a change saves something is shown by a plan; that it saves nothing only by a proof."""
     question = Question("change", change.name, change.kind)
     answer = questions.answer(question, lambda: as_served(questions.changed(problem, change), plan))
-    if answer is None or not answer.complete:
+    if answer is None:
         return None
-    return Saving(change, max(0.0, plan.objective - answer.objective), plan.proven and answer.proven)
+    saved = plan.objective - answer.objective if answer.complete else 0.0
+    if saved <= 0 and not (answer.complete and answer.proven):
+        questions.unanswered.append(question)
+        return None
+    return Saving(change, max(0.0, saved), plan.proven and answer.proven)
 
 
 def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterator[Change]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from explained import FLEETS, Explained, complete, disaggregated, scarce_stock, spot
 
+from motley_solver import whatif
 from motley_solver.explain import Explanation, explained
 from motley_solver.ilp import solve
 from motley_solver.plan import Plan
@@ -119,6 +120,18 @@ def test_without_time_nothing_is_claimed_and_everything_is_listed(name: str) -> 
     about = {one.about for one in nothing.unanswered}
     assert {"alternative", "change"} <= about
     assert nothing.choices  # these need no solving
+
+
+def test_that_nothing_is_saved_is_claimed_only_with_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, plan = complete(), planned(complete())
+    monkeypatch.setattr(whatif, "solve", lambda *_: replace(plan, proven=False))
+    explanation = explained(asked, plan, Explained(asked).loosened)
+    assert explanation.savings == ()
+    assert {one.detail for one in explanation.unanswered} == {"ttft", "tpot"}
+    monkeypatch.setattr(whatif, "solve", lambda *_: replace(plan, objective=plan.objective - 1, proven=False))
+    first, second = explained(asked, plan, Explained(asked).loosened).savings
+    assert first.per_hour == second.per_hour == pytest.approx(1.0)
+    assert not first.proven
 
 
 def test_without_a_way_to_formulate_anew_targets_are_not_asked_about() -> None:

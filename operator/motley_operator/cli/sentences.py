@@ -181,13 +181,16 @@ class _Words:
         able = {one.gpu for choice in choices for one in choice.options if one.rate > 0}
         if small := [f"{gpu} ({_lack(one.shortfall)})" for gpu, one in sorted(large.items()) if gpu not in able]:
             yield f"Its weights do not fit on {_several(small)}."
+        own = {one.pool for choice in choices for one in choice.options if one.share > 0}
         full = {one.pool: one.nodes for one in self.plan.nodes if one.nodes == self._most(one.pool)}
         cheaper = _cheaper(choices)
-        for pool in sorted(full.keys() & cheaper.keys()):
+        scarce = sorted(cheaper.keys() & full.keys() - own)
+        for pool in scarce:
             yield f"{self._named(cheaper[pool])} is cheaper, but {self._all_used(pool, full[pool])}."
-        if free := [self._named(one) for pool, one in sorted(cheaper.items()) if pool not in full]:
-            is_are = "is" if len(free) == 1 else "are"
-            yield f"{_several(free)} {is_are} cheaper when kept busy; in whole nodes the fleet is cheaper as planned."
+        rest = [self._named(cheaper[pool]) for pool in sorted(cheaper) if pool not in scarce]
+        if rest and self.plan.proven:
+            are = "is" if len(rest) == 1 else "are"
+            yield f"{_several(rest)} {are} cheaper when kept busy, but the fleet would not be."
         for one in placements:
             if one.model == choices[0].model:
                 yield _moved(one)
@@ -281,14 +284,13 @@ def _too_large(option: Option) -> bool:
 
 
 def _cheaper(choices: Iterable[Choice]) -> dict[str, Option]:
-    """By pool, what would serve a size for less than the plan does in a pool that the model does not use."""
-    pools = {one.pool for choice in choices for one in choice.options if one.share > 0}
+    """By pool, what would serve a size for less per token than what the plan uses for it."""
     found: dict[str, Option] = {}
     for choice in choices:
         whole = [one for one in choice.options if one.role == "aggregated" and one.cost_per_million_tokens is not None]
         dearest = max((one.cost_per_million_tokens or 0.0 for one in whole if one.share > 0), default=0.0)
         for one in whole:
-            if one.within_slo and one.pool not in pools and (one.cost_per_million_tokens or 0.0) < dearest * 0.999:
+            if one.share == 0 and one.within_slo and (one.cost_per_million_tokens or 0.0) < dearest * 0.999:
                 found[one.pool] = one
     return found
 
