@@ -59,6 +59,7 @@ def _count(number: float, noun: str) -> str:
     return f"{number:.0f} {noun}" if number == 1 else f"{number:.0f} {noun}s"
 
 
+_ORDER = {"aggregated": 0, "prefill": 1, "decode": 2}
 _LIMITS = {"ttft": "TTFT", "tpot": "TPOT", "engine": "speed and memory"}
 
 
@@ -149,7 +150,7 @@ class _Words:
             yield from (f"  {line}" for line in self._together(mine, found.placements))
 
     def _choice(self, choice: Choice) -> str:
-        used = [one for one in choice.options if one.share > 0]
+        used = sorted((one for one in choice.options if one.share > 0), key=lambda one: _ORDER[one.role])
         whole = [one for one in choice.options if one.share == 0 and one.role == "aggregated"]
         able = [one for one in whole if one.within_slo and one.rate > 0]
         lacking = {one.gpu: one for one in whole[::-1] if not (one.within_slo or _too_large(one))}
