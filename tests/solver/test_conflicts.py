@@ -10,9 +10,9 @@ from explained import Explained, no_stock_left, small_budget, tight_slo, two_pri
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.ilp import solve
 from motley_solver.plan import Plan
-from motley_solver.problem import Problem, Shortfall
+from motley_solver.problem import Capacity, Configuration, Problem, Shortfall
 from motley_solver.whatif import Change, Loosened, Questions, as_served, changed
-from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
+from tests.solver.fleets import LONG, SETTINGS, SHORT, UNKNOWN, configuration, model, pool, problem
 
 L4 = configuration("L4", {SHORT: 2.0, LONG: 1.0})
 
@@ -60,7 +60,8 @@ def test_the_replicas_of_a_model_are_named_and_the_least_that_is_enough() -> Non
 def test_where_no_single_change_is_enough_several_together_are_offered() -> None:
     asked = problem([model("chat", {SHORT: 11.0}, L4, max_replicas=3)], [pool("L4", 1.0, 4)], budget=3.5)
     (conflict,) = found(asked)
-    assert len(kinds(conflict)) == 1  # each of the three is enough to keep it out
+    assert conflict.each
+    assert kinds(conflict) == {("stock", "L4"), ("budget", ""), ("max_replicas", "test/chat")}
     (remedy,) = conflict.remedies
     assert set(remedy.changes) == {
         Change("stock", "L4", 4, 6),
@@ -76,6 +77,7 @@ def test_every_limit_is_needed_and_every_change_is_enough(fleet: Callable[[], Pr
     plan = planned(asked.problem)
     (conflict,) = found(asked.problem, asked.loosened)
     assert conflict.limits and conflict.remedies
+    assert not conflict.each
     for remedy in conflict.remedies:
         after = planned(with_changes(asked.problem, remedy.changes, asked.loosened))
         assert after.complete
@@ -130,6 +132,33 @@ def test_a_survivability_floor_is_named() -> None:
     assert ("survivability", "test/chat") in kinds(conflict)
     assert Change("survivability", "test/chat", 0.5, 0.0) in {c for one in conflict.remedies for c in one.changes}
     assert Change("stock", "L4", 1, 2) in {c for one in conflict.remedies for c in one.changes}
+
+
+def test_a_floor_that_only_spot_pools_could_hold_is_the_one_thing_in_the_way() -> None:
+    spot = replace(pool("L4", 0.3, 2), interruptions_per_hour=0.1)
+    chat = replace(model("chat", {SHORT: 8.0}, L4), survivability=0.5)
+    (conflict,) = found(problem([chat], [spot]))
+    assert (kinds(conflict), conflict.each) == ({("survivability", "test/chat"), ("stock", "L4")}, True)
+    assert [one.changes for one in conflict.remedies] == [
+        (Change("survivability", "test/chat", 0.5, 0.0), Change("stock", "L4", 2, 4))
+    ]
+
+
+def test_sizes_that_lack_unlike_things_are_told_apart() -> None:
+    ways = Configuration(
+        "L4",
+        "L4",
+        1,
+        ("L4",),
+        (Capacity(SHORT, 0.0, 1.0, UNKNOWN), Capacity(LONG, 0.0, 0.0, Shortfall("kv", 8500, 4000))),
+        SETTINGS,
+        1,
+    )
+    found_ = found(problem([model("chat", {SHORT: 1.0, LONG: 1.0}, ways)], [pool("L4", 1.0)]))
+    assert [(one.buckets, one.shortfall and one.shortfall.kind) for one in found_] == [
+        ((SHORT,), "tpot"),
+        ((LONG,), "kv"),
+    ]
 
 
 def test_what_is_not_found_out_in_time_is_not_claimed() -> None:

@@ -215,9 +215,10 @@ class _Words:
         if one.limits is None:
             yield "  What is in the way was not found out."
         elif one.limits:
-            together = "These cannot all stay: " if len(one.limits) > 1 else "In the way: "
-            yield f"  {together}{'; '.join(map(self._limit, one.limits))}."
-        else:
+            several = "Each of these alone keeps it out" if one.each else "These cannot all stay"
+            start = several if len(one.limits) > 1 else "In the way"
+            yield f"  {start}: {'; '.join(map(self._limit, one.limits))}."
+        if not one.limits or not one.remedies:
             yield f"  {_started(one.reason)}."
         for index, remedy in enumerate(one.remedies):
             yield f"  {'Or' if index else 'Enough would be to'} {self._remedy(remedy)}."
