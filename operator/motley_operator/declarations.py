@@ -81,7 +81,7 @@ def declarations(
     return tuple(found), findings
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)  # at the largest, hundreds of MB
 def demands_of(declared: tuple[Declaration, ...]) -> tuple[ModelDemand, ...]:
     """The demands with what each configuration can serve. It takes long; equal declarations are not asked of twice."""
     return tuple(

@@ -1,4 +1,5 @@
-"""Problem → outcome, with comparisons, remembering the answers to the questions asked last: passes repeat them."""
+"""Problem → outcome, with comparisons, remembering the answers to the questions asked last: where no plan came of one,
+the next passes repeat it."""
 
 import time
 from collections import OrderedDict
@@ -10,7 +11,7 @@ from motley_solver.ilp import solve
 from motley_solver.plan import Outcome, Unsolved
 from motley_solver.problem import Problem
 
-REMEMBERED = 4
+REMEMBERED = 2
 UNSOLVED_SECONDS = 300.0
 """A problem that was not solved in time is tried again after this long: the machine may have been busy."""
 

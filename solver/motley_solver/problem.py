@@ -13,6 +13,7 @@ ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "profile"]
 
 
 def fingerprint(value: object) -> str:
+    """Equal frozen values have equal ones, in other processes too."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:10]
 
 
@@ -107,11 +108,6 @@ class ModelDemand:
     @property
     def rate(self) -> float:
         return sum(load.rate for load in self.buckets)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Equal demands have equal ones, in other processes too."""
-        return fingerprint(self)
 
 
 @dataclass(frozen=True)

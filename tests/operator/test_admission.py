@@ -1,6 +1,7 @@
 """Who takes part in planning, and what the others are told."""
 
 import posixpath
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from fleets import fleet as a_fleet
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from motley_operator import reasons
+from motley_operator import admission, reasons
 from motley_operator.admission import (
     admitted_models,
     admitted_pools,
@@ -20,7 +21,7 @@ from motley_operator.admission import (
     owners,
     source_of,
 )
-from motley_operator.api import Shape
+from motley_operator.api import Model, Shape
 from motley_operator.fleet import FleetView, InspectionView
 from motley_operator.reasons import Finding
 
@@ -109,6 +110,18 @@ def test_the_oldest_model_has_the_served_name() -> None:
     assert [one.metadata.name for one in models] == ["old"]
     assert findings["Model team/new"].reason == reasons.SERVED_NAME_TAKEN
     assert "team/old" in findings["Model team/new"].message
+
+
+def test_who_has_which_served_name_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(models: Iterable[Model]) -> Mapping[str, Model]:
+        asked.append(1)
+        return owners(models)
+
+    monkeypatch.setattr(admission, "owners", counted)
+    assert about_models(pool(), *(model(f"m{number}") for number in range(20))) == {}
+    assert len(asked) == 1
 
 
 def test_a_models_own_name_is_a_served_name_in_every_namespace() -> None:

@@ -1,11 +1,13 @@
 """Whole passes against a fake API in memory: from custom resources to everything round the engines, and idempotent."""
 
+from typing import Any
+
 import pytest
 from fake_kube import FakeKubeApi
 from fleets import fleet, model, node, pool
 from passes import SETTINGS, START, Operator, reason, replicas, settled
 
-from motley_operator import reasons
+from motley_operator import formulation, reasons
 from motley_operator.fleet import TrafficView
 from motley_operator.labels import CONFIGURATION, DRAIN_FINALIZER
 from motley_operator.reconcile import SOON_SECONDS
@@ -42,6 +44,22 @@ def test_an_operator_started_anew_changes_nothing() -> None:
     versions = {key: one["metadata"].get("resourceVersion") for key, one in kube.objects.items()}
     Operator(kube).run()
     assert {key: one["metadata"].get("resourceVersion") for key, one in kube.objects.items()} == versions
+
+
+def test_while_nothing_changed_an_operator_started_anew_works_no_capacity_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Capacities take seconds."""
+    kube, _ = settled()
+
+    def asked(*_: Any) -> Any:
+        raise AssertionError("capacities were asked for")
+
+    monkeypatch.setattr(formulation, "demands_of", asked)
+    Operator(kube).run()
+    kube.put(model("chat", {"traffic": {"rate": "8"}}))
+    with pytest.raises(AssertionError, match="capacities"):
+        Operator(kube).run()
 
 
 def test_the_next_pass_comes_soon_only_while_something_is_on_its_way() -> None:
