@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCHMARKS = {
     "router": "what the router adds to a call of the engine (a minute)",
+    "steptime": "how far off estimated step times are (half a minute; reads ../shared/data where it is)",
     "control-plane": "the operator on a real API server with fake nodes (a quarter of an hour)",
 }
 
