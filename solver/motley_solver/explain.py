@@ -69,8 +69,9 @@ class Explanation:
 def explained(
     problem: Problem, plan: Plan, loosened: Loosened | None = None, time_limit_seconds: float = 20.0
 ) -> Explanation:
-    """All questions share the time limit; those of conflicts, which may be many, have half of it. Where something is not served, what the plan serves is explained as a problem
-    of its own, and the rest by its conflicts. Without `loosened` latency targets are not asked about."""
+    """All questions share the time limit; those of conflicts, which may be many, have half of it. Where something is
+    not served, what the plan serves is explained as a problem of its own, and the rest by its conflicts. Without
+    `loosened` latency targets are not asked about."""
     started = monotonic()
     questions = Questions(started + time_limit_seconds, cache(loosened) if loosened else None)
     found = conflicts(problem, plan, replace(questions, deadline=started + time_limit_seconds / 2))
