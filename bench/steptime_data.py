@@ -35,7 +35,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Point:
-    """An end-to-end measurement; seconds. A `record` has its own means: sequences, context and prompt tokens a second."""
+    """An end-to-end measurement; seconds. Of a `record` users, context and prompts are means over its time."""
 
     engine: str
     kind: str
@@ -48,7 +48,8 @@ class Point:
     outputs: float
     tpot: float
     ttft: float | None = None
-    prompt_rate: float = 0.0
+    context: float = 0.0
+    prompts_per_second: float = 0.0
     calibrates: bool = True
 
     @property
@@ -69,7 +70,9 @@ def rows(path: str) -> list[dict[str, str]]:
 # Operators
 
 
-Reached = tuple[str, str, str, float]  # GPU, model whose matrices they are ("" for a grid), kind, bytes or flops a second
+Reached = tuple[
+    str, str, str, float
+]  # GPU, model whose matrices they are ("" for a grid), kind, bytes or flops a second
 
 
 def _gemms() -> Iterator[Reached]:
@@ -203,7 +206,11 @@ def small_kernels(left_out: frozenset[str]) -> tuple[float, float]:
     few: dict[str, list[float]] = defaultdict(list)
     many: dict[str, list[float]] = defaultdict(list)
     for row in rows("profiles/vidur_mlp_layer_ms.csv"):
-        gpu, tokens, seconds = VIDUR_GPUS[row["device"]], int(row["num_tokens"]), float(row["elementwise_layer_ms"]) / 1e3
+        gpu, tokens, seconds = (
+            VIDUR_GPUS[row["device"]],
+            int(row["num_tokens"]),
+            float(row["elementwise_layer_ms"]) / 1e3,
+        )
         model, hidden, *_ = VIDUR_SHAPES.get(row["model"], ("", 0))
         if not hidden or gpu in left_out or model in left_out:
             continue
@@ -335,10 +342,11 @@ def _record() -> Iterator[Point]:
         tp=1,
         dtype="bfloat16",
         users=sequence_seconds / span,
-        inputs=context / sequence_seconds,
+        inputs=fmean(r["input_toks"] for r in requests),
         outputs=0,
         tpot=sequence_seconds / sum(r["output_toks"] - 1 for r in requests),
-        prompt_rate=sum(r["input_toks"] for r in requests) / span,
+        context=context / sequence_seconds,
+        prompts_per_second=len(requests) / span,
         calibrates=False,
     )
 

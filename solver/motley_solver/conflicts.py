@@ -51,9 +51,9 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Conflict:
-    """Load of one model that is left out. `limits` is irreducible: without any one of them (and the limits not named)
-    it could be served. Empty limits: nothing serves these sizes, for the `shortfall` or the reason that the plan gives.
-    None: not found out in time."""
+    """Load of one model that is left out. With `each`, every one of `limits` alone keeps it out; else only together,
+    and without any one of them (and the limits not named) it could be served. Empty limits: nothing serves these
+    sizes, for the `shortfall` or the reason that the plan gives. None: not found out."""
 
     model: str
     buckets: tuple[Bucket, ...]
@@ -61,6 +61,7 @@ class Conflict:
     reason: str
     limits: tuple[Limit, ...] | None
     remedies: tuple[Remedy, ...]  # the cheapest first
+    each: bool = False
     shortfall: Shortfall | None = None
 
 
@@ -73,18 +74,22 @@ def _of_model(problem: Problem, plan: Plan, model: ModelDemand, questions: Quest
     mine = [one for one in plan.unserved if one.model == model.name]
     beyond = [one for one in mine if hopeless(problem, model, one.bucket)]
     within = [one for one in mine if one not in beyond]
-    if beyond:
-        buckets = tuple(one.bucket for one in beyond)
-        short = nearest_shortfall(model, beyond[0].bucket)
-        remedies = _looser(problem, plan, model, buckets, questions) if short and short[1].kind in _LATENCY else ()
-        rate = sum(one.rate for one in beyond)
-        yield Conflict(model.name, buckets, rate, beyond[0].reason, (), remedies, short[1] if short else None)
+    by_kind: dict[str, list[tuple[Bucket, float, str, Shortfall | None]]] = {}
+    for one in beyond:
+        short = (nearest_shortfall(model, one.bucket) or ("", None))[1]
+        by_kind.setdefault(short.kind if short else "", []).append((one.bucket, one.rate, one.reason, short))
+    for kind, found in by_kind.items():
+        buckets = tuple(bucket for bucket, *_ in found)
+        _, _, reason, shortfall = found[0]
+        remedies = _looser(problem, plan, model, buckets, questions) if kind in _LATENCY else ()
+        rate = sum(rate for _, rate, *_ in found)
+        yield Conflict(model.name, buckets, rate, reason, (), remedies, shortfall=shortfall)
     if within:
         buckets = tuple(one.bucket for one in within)
-        limits = _irreducible(problem, plan, model, buckets, questions)
+        limits, each = _contradicting(problem, plan, model, buckets, questions)
         remedies = tuple(_remedies(problem, plan, model, buckets, limits or (), questions))
         ordered = tuple(sorted(remedies, key=lambda one: (len(one.changes), one.cost_per_hour)))
-        yield Conflict(model.name, buckets, sum(one.rate for one in within), within[0].reason, limits, ordered)
+        yield Conflict(model.name, buckets, sum(one.rate for one in within), within[0].reason, limits, ordered, each)
 
 
 _LATENCY = ("ttft", "tpot")
@@ -93,10 +98,11 @@ _LATENCY = ("ttft", "tpot")
 # --- the limits ---
 
 
-def _irreducible(
+def _contradicting(
     problem: Problem, plan: Plan, model: ModelDemand, buckets: Sequence[Bucket], questions: Questions
-) -> tuple[Limit, ...] | None:
-    """The deletion filter: a limit without which the rest still contradicts itself is none of the reasons."""
+) -> tuple[tuple[Limit, ...] | None, bool]:
+    """(limits, does each alone keep the load out?): those that do, else an irreducible set by the deletion filter, for
+    which a limit without which the rest still contradicts itself is none of the reasons."""
     question = Question("conflict", model.name)
     asked = as_served(problem, plan, {(model.name, bucket) for bucket in buckets})
     limits = list(_limits(problem, plan, model))
@@ -106,15 +112,18 @@ def _irreducible(
         return None if found is None else found.complete
 
     if not possible(limits):
-        return None
+        return None, False
+    alone = [limit for limit in limits if possible([other for other in limits if other != limit]) is False]
+    if alone:
+        return tuple(alone), True
     away: list[Limit] = []
     for limit in limits:
         helps = possible([*away, limit])
         if helps is None:
-            return None
+            return None, False
         if not helps:
             away.append(limit)
-    return tuple(limit for limit in limits if limit not in away)
+    return tuple(limit for limit in limits if limit not in away), False
 
 
 def _limits(problem: Problem, plan: Plan, model: ModelDemand) -> Iterator[Limit]:
@@ -190,7 +199,7 @@ def _remedies(
     if any(limit.kind == "slo" for limit in limits):
         single += _looser(problem, plan, model, buckets, questions)
     yield from single
-    if not single and numbers and (together := _together(asked, plan, model, questions)):
+    if not single and numbers and (together := _together(asked, plan, model, numbers, questions)):
         yield together
 
 
@@ -206,6 +215,8 @@ def _single(asked: Problem, model: ModelDemand, limit: Limit, questions: Questio
         return Remedy((Change("survivability", model.name, limit.value, 0.0),), free.cost_per_hour)
     kind: Changeable = "stock" if limit.kind == "stock" else "max_replicas"
     found = {_used(free, kind, limit.name): free}
+    if max(found) <= limit.value:
+        return None
 
     def holds(number: int) -> bool:
         change = Change(kind, limit.name, limit.value, number)
@@ -229,22 +240,21 @@ def _cents(amount: float) -> float:
     return ceil(amount * 100 - 1e-6) / 100
 
 
-def _together(asked: Problem, plan: Plan, model: ModelDemand, questions: Questions) -> Remedy | None:
-    """The cheapest plan were stock, budget and replicas free; the changes are where it exceeds what is allowed."""
+def _together(
+    asked: Problem, plan: Plan, model: ModelDemand, limits: Sequence[Limit], questions: Questions
+) -> Remedy | None:
+    """The cheapest plan were stock, budget and replicas free, and survivability where it is one of the limits; the
+    changes are where it exceeds what is allowed."""
     free = [one for one in _limits(asked, plan, model) if one.kind in ("stock", "budget", "max_replicas")]
-    found = questions.answer(Question("remedy", model.name), _without(asked, model.name, free))
+    floors = [one for one in limits if one.kind == "survivability"]
+    found = questions.answer(Question("remedy", model.name), _without(asked, model.name, [*free, *floors]))
     if found is None or not found.complete:
         return None
-    changes = []
+    changes = [Change("survivability", one.name, one.value, 0.0) for one in floors]
     for limit in free:
-        if limit.kind == "budget":
-            needed = _cents(found.cost_per_hour)
-        else:
-            needed = _used(found, "stock" if limit.kind == "stock" else "max_replicas", limit.name)
+        kind: Changeable = "budget" if limit.kind == "budget" else "stock" if limit.kind == "stock" else "max_replicas"
+        needed = _cents(found.cost_per_hour) if kind == "budget" else _used(found, kind, limit.name)
         if needed > limit.value:
-            kind: Changeable = (
-                "budget" if limit.kind == "budget" else "stock" if limit.kind == "stock" else "max_replicas"
-            )
             changes.append(Change(kind, limit.name, limit.value, needed))
     return Remedy(tuple(changes), found.cost_per_hour)
 

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from time import monotonic
+from typing import Literal
 
 from motley_solver.choices import Choice, Looser, choices
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.plan import Plan, PoolNodes
 from motley_solver.problem import Configuration, Problem
-from motley_solver.whatif import Change, Loosened, Question, Questions, allowing, as_served
+from motley_solver.whatif import Change, Loosened, Question, Questions, allowing, as_served, with_pools
 
 LOOSER = 1.1
 """A latency target is asked about with this multiple of it."""
@@ -26,11 +27,15 @@ class Saving:
     proven: bool  # False where a time limit came before the proof of either plan
 
 
+Without = Literal["gpu", "spot", "disaggregation"]
+
+
 @dataclass(frozen=True)
 class Alternative:
-    """The cheapest plan that does without one GPU type of this plan (None: without splitting prefill and decode)."""
+    """The cheapest plan that does without something that this plan uses."""
 
-    gpu: str | None
+    without: Without
+    gpu: str  # with "gpu" its type, else ""
     cost_per_hour: float | None  # None where it serves less than the plan
     extra_per_hour: float  # of the objective
     nodes: tuple[PoolNodes, ...]
@@ -64,11 +69,12 @@ class Explanation:
 def explained(
     problem: Problem, plan: Plan, loosened: Loosened | None = None, time_limit_seconds: float = 20.0
 ) -> Explanation:
-    """All questions share the time limit. Where something is not served, what the plan serves is explained as a problem
-    of its own, and the rest by its conflicts. Without `loosened` latency targets are not asked about."""
+    """All questions share the time limit; those of conflicts, which may be many, have half of it. Where something is
+    not served, what the plan serves is explained as a problem of its own, and the rest by its conflicts. Without
+    `loosened` latency targets are not asked about."""
     started = monotonic()
     questions = Questions(started + time_limit_seconds, cache(loosened) if loosened else None)
-    found = conflicts(problem, plan, questions)
+    found = conflicts(problem, plan, replace(questions, deadline=started + time_limit_seconds / 2))
     alternatives = _alternatives(problem, plan, questions)
     asked = (_saving(problem, plan, change, questions) for change in _binding(problem, plan, loosened))
     return Explanation(
@@ -83,11 +89,16 @@ def explained(
 
 
 def _saving(problem: Problem, plan: Plan, change: Change, questions: Questions) -> Saving | None:
+    """That a change saves something is shown by a plan; that it saves nothing only by a proof."""
     question = Question("change", change.name, change.kind)
     answer = questions.answer(question, lambda: as_served(questions.changed(problem, change), plan))
-    if answer is None or not answer.complete:
+    if answer is None:
         return None
-    return Saving(change, max(0.0, plan.objective - answer.objective), plan.proven and answer.proven)
+    saved = plan.objective - answer.objective if answer.complete else 0.0
+    if saved <= 0 and not (answer.complete and answer.proven):
+        questions.unanswered.append(question)
+        return None
+    return Saving(change, max(0.0, saved), plan.proven and answer.proven)
 
 
 def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterator[Change]:
@@ -112,22 +123,30 @@ def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterato
 
 
 def _alternatives(problem: Problem, plan: Plan, questions: Questions) -> tuple[Alternative, ...]:
-    """Without each of the GPU types that the plan uses, and without splitting prefill and decode if it does."""
-    gpus = sorted({one.gpu for one in plan.allocations if one.gpus})
-    found = [_alternative(problem, plan, gpu, questions) for gpu in gpus]
+    """Without each GPU type that the plan uses; without spot nodes, and without splitting prefill and decode, if it
+    uses them."""
+    served = as_served(problem, plan)
+    used = {one.pool for one in plan.allocations}
+    spot = {pool.name for pool in problem.pools if pool.spot}
+    asked: list[tuple[Without, str, Problem]] = [
+        ("gpu", gpu, allowing(served, _other_than(gpu))) for gpu in sorted({a.gpu for a in plan.allocations if a.gpus})
+    ]
+    if used & spot:
+        asked.append(("spot", "", with_pools(served, lambda pool: replace(pool, max_nodes=0), spot)))
     if any(one.role != "aggregated" for one in plan.allocations):
-        found.append(_alternative(problem, plan, None, questions))
+        asked.append(("disaggregation", "", allowing(served, lambda c: c.role == "aggregated")))
+    found = [_alternative(plan, *one, questions) for one in asked]
     known = [one for one in found if one is not None]
-    return tuple(sorted(known, key=lambda one: (one.cost_per_hour is None, one.extra_per_hour, one.gpu or "")))
+    return tuple(sorted(known, key=lambda one: (one.cost_per_hour is None, one.extra_per_hour, one.without, one.gpu)))
 
 
-def _alternative(problem: Problem, plan: Plan, gpu: str | None, questions: Questions) -> Alternative | None:
-    asked = allowing(as_served(problem, plan), _other_than(gpu) if gpu else lambda c: c.role == "aggregated")
-    answer = questions.answer(Question("alternative", gpu or ""), asked)
+def _alternative(plan: Plan, without: Without, gpu: str, asked: Problem, questions: Questions) -> Alternative | None:
+    answer = questions.answer(Question("alternative", gpu, without), asked)
     if answer is None:
         return None
     missing = tuple(sorted({one.model for one in answer.unserved}))
     return Alternative(
+        without=without,
         gpu=gpu,
         cost_per_hour=None if missing else answer.cost_per_hour,
         extra_per_hour=0.0 if missing else max(0.0, answer.objective - plan.objective),

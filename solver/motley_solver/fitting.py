@@ -1,7 +1,8 @@
-"""Step times fitted to measured iterations. Least squares of relative errors with coefficients of at least zero; it knows
-numbers only, neither where they were measured nor how."""
+"""Step times fitted to measured iterations: least squares of relative errors, no coefficient below zero. It does not
+know where the iterations were measured, nor how."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from motley_solver.steptime import StepTime
 Array = npt.NDArray[np.float64]
 
 FOLDS = 5
+TURNS = 20
 NEGLIGIBLE = 1e-12  # of the columns' own scale: a slack below it is rounding
 
 
@@ -26,7 +28,7 @@ class Measurement(NamedTuple):
 
 
 def non_negative_least_squares(matrix: Array, target: Array) -> Array:
-    """x ≥ 0 that minimises ‖matrix·x − target‖: active sets (Lawson and Hanson, Solving Least Squares Problems, ch. 23)."""
+    """x ≥ 0 that minimises ‖matrix·x − target‖, by active sets (Lawson and Hanson, Solving Least Squares Problems)."""
     scale = np.sqrt((matrix**2).sum(axis=0))
     scale[scale == 0] = 1.0
     scaled = matrix / scale
@@ -39,7 +41,7 @@ def non_negative_least_squares(matrix: Array, target: Array) -> Array:
             break
         free[int(slack.argmax())] = True
         x = _feasible(scaled, target, x, free)
-    return x / scale
+    return np.asarray(x / scale)
 
 
 def _feasible(matrix: Array, target: Array, x: Array, free: npt.NDArray[np.bool_]) -> Array:
@@ -50,41 +52,36 @@ def _feasible(matrix: Array, target: Array, x: Array, free: npt.NDArray[np.bool_
         falling = free & (wanted <= 0)
         if not falling.any():
             return wanted
-        part = float((x[falling] / (x[falling] - wanted[falling])).min())
+        part = float((x[falling] / np.maximum(x[falling] - wanted[falling], NEGLIGIBLE)).min())
         x = x + part * (wanted - x)
         free &= (x > 0) & ~(falling & (x <= NEGLIGIBLE))
         x = np.where(free, x, 0.0)
 
 
-def _columns(rows: Array) -> Array:
-    """base, per_prefill_token, per_prefill_token_context, per_decode_sequence, per_context_token, weights, per_token where
-    the streaming of weights is longer (`weights`) and where the arithmetic is (`per_token`)"""
-    prefill, context, decodes, read = rows.T[:4]
-    return np.stack([np.ones_like(prefill), prefill, prefill * context, decodes, read], axis=1)
+def _turned(rows: Array, turn: float) -> tuple[float, Array]:
+    """(squared relative error, coefficients); arithmetic of fewer tokens than where the roof turns is hidden."""
+    prefill, context, decodes, read, seconds = rows.T
+    terms = (np.ones_like(prefill), prefill, prefill * context, decodes, read, np.maximum(prefill + decodes, turn))
+    matrix = np.stack(terms, axis=1) / seconds[:, None]
+    found = non_negative_least_squares(matrix, np.ones(len(rows)))
+    return float(((matrix @ found - 1) ** 2).sum()), found
 
 
 def _fit(rows: Array) -> StepTime:
-    """The roof is found by trying where it turns: below a number of tokens their arithmetic is hidden, above it counts."""
-    seconds, tokens = rows[:, 4], rows[:, 0] + rows[:, 2]
-    linear = _columns(rows)
-    best: tuple[float, Array, float] | None = None
-    for turn in [0.0, *np.unique(np.quantile(tokens, np.linspace(0.05, 0.95, 19)))]:
-        roof = np.maximum(tokens, turn)[:, None] if turn else np.zeros((len(rows), 0))
-        matrix = np.hstack([linear, roof]) / seconds[:, None]
-        found = non_negative_least_squares(matrix, np.ones(len(rows)))
-        residual = float(((matrix @ found - 1) ** 2).sum())
-        if best is None or residual < best[0] * (1 - 1e-6):
-            best = residual, found, float(turn)
-    assert best is not None
-    _, found, turn = best
-    base, prefill, prefill_context, decode, read = map(float, found[:5])
-    per_token = float(found[5]) if turn else 0.0
+    """Where the roof turns is found by trying: at quantiles of the tokens, then between the neighbours of the best."""
+    turns = np.unique(np.quantile(rows[:, 0] + rows[:, 2], np.linspace(0, 0.95, TURNS)))
+    best = int(np.argmin([_turned(rows, turn)[0] for turn in turns]))
+    finer = np.linspace(turns[max(0, best - 1)], turns[min(best + 1, len(turns) - 1)], TURNS)
+    turn = float(min(finer, key=lambda turn: _turned(rows, turn)[0]))
+    base, per_prefill_token, per_prefill_token_context, per_decode_sequence, per_context_token, per_token = map(
+        float, _turned(rows, turn)[1]
+    )
     return StepTime(
         base=max(base, 1e-9),
-        per_prefill_token=prefill if prefill + per_token > 0 else 1e-12,
-        per_prefill_token_context=prefill_context,
-        per_decode_sequence=decode,
-        per_context_token=read,
+        per_prefill_token=max(per_prefill_token, 1e-12),
+        per_prefill_token_context=per_prefill_token_context,
+        per_decode_sequence=per_decode_sequence,
+        per_context_token=per_context_token,
         weights=per_token * turn,
         per_token=per_token,
         source="Measured",
@@ -107,4 +104,4 @@ def fitted(measurements: Sequence[Measurement]) -> StepTime:
     fold = np.arange(len(rows)) % FOLDS
     errors = [_errors(_fit(rows[fold != left_out]), rows[fold == left_out]) for left_out in range(FOLDS)]
     step = _fit(rows)
-    return StepTime(**{**step.__dict__, "error": float(np.concatenate(errors).mean())})
+    return replace(step, error=float(np.concatenate(errors).mean()))

@@ -32,21 +32,31 @@ class Gpu:
 _AIC = "aiconfigurator system data (NVIDIA, Apache-2.0)"
 _IBM = "IBM LLM-Pilot gpu_features.csv (CDLA-Permissive-2.0)"
 _ML = "stas00/ml-engineering accelerator table"
+_LESS = "usable: assumed, about 1 % below nominal"
 
 _SHEETS = (
-    Gpu("T4", 16, 14.6, 300, 65, None, 16, bf16=False, source=_IBM),
-    Gpu("V100", 16, 15.8, 900, 125, None, 150, bf16=False, source="NVIDIA V100 SXM2 data sheet"),
-    Gpu("L4", 24, 22.35, 300, 121, 242, 32, source=f"{_AIC}; 22888 MiB reported on AWS g6"),
-    Gpu("A10G", 24, 22.35, 600, 70, None, 32, source="Baseten A10 v A10G; 22888 MiB reported on AWS g5"),
-    Gpu("L40S", 48, 44.7, 864, 362, 733, 32, source=f"{_AIC}; 45776 MiB reported on AWS g6e"),
-    Gpu("A40", 48, 44.5, 696, 149.7, None, 56, source="NVIDIA A40 data sheet"),
-    Gpu("A100-40GB", 40, 39.4, 1555, 312, None, 300, source=_IBM),
-    Gpu("A100-80GB", 80, 79.2, 2039, 312, None, 300, source=_AIC),
-    Gpu("H100", 80, 79.2, 3350, 989, 1978, 450, source=_AIC),
-    Gpu("H200", 141, 139.8, 4800, 989, 1978, 450, source=_AIC),
-    Gpu("B200", 180, 178.0, 7700, 2250, 4500, 900, source=_AIC),
-    Gpu("MI300X", 192, 191.5, 5300, 1300, 2610, 448, source=_ML),
-    Gpu("RTX4090", 24, 23.6, 1008, 165.2, 330.3, 32, source="NVIDIA Ada data sheet (FP32 accumulate)"),
+    Gpu("T4", 16, 14.6, 300, 65, None, 16, bf16=False, source=f"{_IBM}; usable: assumed, ECC on"),
+    Gpu("V100", 16, 15.8, 900, 125, None, 150, bf16=False, source=f"NVIDIA V100 SXM2 data sheet; {_LESS}"),
+    Gpu("L4", 24, 22.35, 300, 121, 242, 32, source=f"{_AIC}; usable: 22888 MiB reported on AWS g6"),
+    Gpu("A10G", 24, 22.35, 600, 70, None, 32, source="Baseten A10 v A10G; usable: 22888 MiB reported on AWS g5"),
+    Gpu("L40S", 48, 44.7, 864, 362, 733, 32, source=f"{_AIC}; usable: 45776 MiB reported on AWS g6e"),
+    Gpu("A40", 48, 44.5, 696, 149.7, None, 56, source="NVIDIA A40 data sheet; usable: vidur counts 45 GB"),
+    Gpu("A100-40GB", 40, 39.4, 1555, 312, None, 300, source=f"{_IBM}; {_LESS}"),
+    Gpu("A100-80GB", 80, 79.2, 2039, 312, None, 300, source=f"{_AIC}; {_LESS}"),
+    Gpu("H100", 80, 79.2, 3350, 989, 1978, 450, source=f"{_AIC}; {_LESS}"),
+    Gpu("H200", 141, 139.8, 4800, 989, 1978, 450, source=f"{_AIC}; {_LESS}"),
+    Gpu("B200", 180, 178.0, 7700, 2250, 4500, 900, source=f"{_AIC}; {_LESS}"),
+    Gpu("MI300X", 192, 191.5, 5300, 1300, 2610, 448, source=f"{_ML}; usable: assumed"),
+    Gpu(
+        "RTX4090",
+        24,
+        23.5,
+        1008,
+        165.2,
+        330.3,
+        32,
+        source="NVIDIA Ada data sheet (FP32 accumulate); usable: LLMServingSim's record",
+    ),
     # For trying things out: a few server cores. An engine step on a CPU has a fixed cost of tens of milliseconds.
     Gpu("CPU", 16, 16, 20, 0.2, None, 5, step_overhead_seconds=0.03, source="modest server cores, assumed"),
 )
@@ -121,14 +131,14 @@ class ModelShape:
 
     @property
     def flops_per_token(self) -> float:
-        """Of all layers. Without attention over the context, which `attention_flops_per_context_token` adds, and without
+        """All layers, without attention over the context, which `attention_flops_per_context_token` adds, and without
         the output embedding, which only a sequence's last token needs."""
         return 2.0 * self._layer_weights(self.experts_per_token)
 
     @property
     def attention_flops_per_context_token(self) -> float:
         """For each token and each earlier token that it attends to: scores and weighted sum, all layers."""
-        return 4.0 * self.layers * self.attention_heads * self.head_dim
+        return 2.0 * self.layers * self.attention_heads * (2 * self.head_dim + self.qk_rope_head_dim)
 
     def weight_bytes(self, dtype: DType) -> float:
         """Embeddings stay 16-bit under quantisation, as the usual checkpoints do."""
@@ -136,8 +146,8 @@ class ModelShape:
         return (self.parameters - embeddings) * BYTES[dtype] + embeddings * max(BYTES[dtype], 2.0)
 
     def streamed_bytes(self, dtype: DType, tokens: float) -> float:
-        """Weights that one step over so many tokens reads: all of a dense model but the input embedding (a lookup). Of a
-        mixture the experts that are expected to be hit, each token choosing k of E evenly: E·(1 − (1 − k/E)^tokens)."""
+        """What one step over so many tokens reads: all weights of a dense model but the input embedding (a lookup).
+        Of a mixture the experts expected to be hit as each token chooses k of E evenly: E·(1 − (1 − k/E)^tokens)."""
         output = self.vocab_size * self.hidden_size * max(BYTES[dtype], 2.0)
         hit = self.experts and self.experts * (1 - (1 - self.experts_per_token / self.experts) ** tokens)
         return self._layer_weights(hit) * BYTES[dtype] + output

@@ -1,5 +1,6 @@
 """How long one engine iteration takes, as one small function used by everything that needs it. A profile gives its
-coefficients, or `roofline` estimates them from a spec sheet. It knows nothing of requests, queues or prices."""
+coefficients, `fitting` finds them from measured iterations, or `roofline` estimates them from a spec sheet. It knows
+nothing of requests, queues or prices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -68,39 +69,59 @@ class Calibration:
 
     gpus: Mapping[str, Efficiency]
     usual: Efficiency  # of a GPU that was not measured
-    fp8: float  # arithmetic in FP8 beside that in 16 bits, where the spec sheet says twice
+    fp8: float  # arithmetic in FP8 beside what is reached in 16 bits, each of its own dense TFLOPS
     elementwise_bytes: float  # norms, rotation, residuals: memory traffic per token, layer and unit of hidden size
+    layer_seconds: float  # the least that a layer's small kernels and attention take
+    step_seconds: float  # scheduling, sampling, launch
+    sequence_seconds: float  # the same for each decoding sequence
     all_reduce_seconds: float  # latency of a small one
     ring: float  # share of the link's bandwidth in large all-reduces, counted as on a ring
-    reducing: float  # the same where the switch adds up on its way: less is moved, so it may be above 1
+    reducing: float  # the same where the switch sums on the way: less is moved, so it may be above 1
     pcie: Mapping[int, tuple[float, float]]  # without a switch, by number of GPUs: latency and share
-    step_seconds: float
-    layer_seconds: float  # launches and small kernels
-    sequence_seconds: float  # sampling and bookkeeping of a decoding sequence
 
 
+# Calibrated on published measurements by bench/steptime.py, 2026-11-20 (rows and rules: bench/steptime_split.toml).
+# Operators (NVIDIA aiconfigurator, vidur, Helix, LLMServingSim) give the efficiencies, small kernels and all-reduces;
+# end-to-end points of vLLM in 2025 on H100, H200 and B200 give FP8, the engine's own time and the reducing switch.
+_HOPPER = Efficiency(0.813, 0.734, 0.446, 0.702)
 CALIBRATION = Calibration(
     gpus={
-        "A100-80GB": Efficiency(0.714, 0.757, 0.498, 0.635),
-        "H100": Efficiency(0.813, 0.734, 0.446, 0.702),
+        "T4": Efficiency(0.661, 0.401, 0.503, 0.744),
+        "V100": Efficiency(0.610, 0.664, 0.503, 0.744),
+        "L4": Efficiency(0.686, 0.421, 0.503, 0.744),
         "L40S": Efficiency(0.811, 0.728, 0.434, 0.782),
+        "A40": Efficiency(0.757, 0.735, 0.503, 0.744),
+        "A100-40GB": Efficiency(0.657, 0.774, 0.503, 0.744),
+        "A100-80GB": Efficiency(0.716, 0.756, 0.498, 0.635),
+        "H100": _HOPPER,
+        "H200": _HOPPER,
+        "RTX4090": Efficiency(0.903, 0.963, 0.665, 0.878),
     },
-    usual=Efficiency(0.76, 0.65, 0.48, 0.72),
-    fp8=0.8,
-    elementwise_bytes=32,
-    all_reduce_seconds=5e-6,
-    ring=0.52,
-    reducing=1.5,
-    pcie={2: (5e-6, 0.59), 4: (14e-6, 0.12), 8: (26e-6, 0.06)},
-    step_seconds=1.5e-3,
-    layer_seconds=20e-6,
-    sequence_seconds=15e-6,
+    usual=Efficiency(0.730, 0.663, 0.503, 0.744),
+    fp8=0.957,
+    elementwise_bytes=30.6,
+    layer_seconds=30.6e-6,
+    step_seconds=1.36e-3,
+    sequence_seconds=37.2e-6,
+    all_reduce_seconds=4.9e-6,
+    ring=0.521,
+    reducing=1.75,
+    pcie={2: (5.5e-6, 0.588), 4: (13.9e-6, 0.118), 8: (26.4e-6, 0.058)},
 )
 PCIE_GB_S = 64.0  # a link up to this is PCIe
-REDUCING_GB_S = 450.0  # NVLink 4 and above: NVSwitch sums in the network (SHARP)
+REDUCING_GB_S = 450.0  # NVLink 4 and later: the switches sum (SHARP)
 EXPERTS_AT_TOKENS = 32  # the batch for which a mixture's streamed experts are counted
-ESTIMATE_ERROR = 0.15
+
+# Means of the errors in TPOT and in TTFT with the model (the chip) left out of the calibration; see bench/README.md.
+ESTIMATE_ERROR = 0.16
 UNMEASURED_ERROR = 0.25
+COMPARED = frozenset({"A100-40GB", "A100-80GB", "H100", "H200", "B200"})
+
+
+def _error(shape: ModelShape, gpu: Gpu, weight_dtype: DType) -> float:
+    """Mixtures of experts, latent attention, integer weights and most cheap GPUs were never compared."""
+    usual = not shape.experts and not shape.kv_lora_rank and weight_dtype in ("bfloat16", "float16", "fp8")
+    return ESTIMATE_ERROR if usual and gpu.name in COMPARED else UNMEASURED_ERROR
 
 
 def _arithmetic(gpu: Gpu, dtype: DType, fp8: float) -> float | None:
@@ -124,9 +145,11 @@ def roofline(
 ) -> StepTime | None:
     """Estimate from the spec sheet; None where this combination cannot run (heads do not split, type not supported).
 
-    weights: streamed bytes / bandwidth, under the same roof as the arithmetic of all tokens; each token adds memory
+    weights: streamed bytes / bandwidth, under one roof with the arithmetic of all tokens; each token adds the memory
     traffic of small kernels and its part of two all-reduces per layer, context adds attention arithmetic in prefill and
-    KV reads in decode. Whether memory fits is not asked here."""
+    KV reads in decode. A mixture's experts are those that a batch of EXPERTS_AT_TOKENS is expected to hit: too many for
+    smaller batches, up to all of them more for larger ones. Sliding windows count as full attention. Whether memory
+    fits is not asked here."""
     c = calibration
     tflops = _arithmetic(gpu, weight_dtype, c.fp8)
     kv_runs = kv_dtype != "fp8" or gpu.bf16
@@ -147,7 +170,7 @@ def roofline(
         weights=streamed / (tensor_parallel * bandwidth * reached.streaming),
         per_token=shape.flops_per_token / (tflops * 1e12 * reached.arithmetic * tensor_parallel),
         source="Estimated",
-        error=ESTIMATE_ERROR if gpu.name in c.gpus else UNMEASURED_ERROR,
+        error=_error(shape, gpu, weight_dtype),
     )
 
 
@@ -156,7 +179,9 @@ def _communication(shape: ModelShape, gpu: Gpu, tensor_parallel: int, c: Calibra
     if tensor_parallel == 1:
         return 0.0, 0.0
     if gpu.link_gb_s <= PCIE_GB_S:
-        latency, share = next(found for gpus, found in sorted(c.pcie.items()) if gpus >= min(tensor_parallel, max(c.pcie)))
+        latency, share = next(
+            found for gpus, found in sorted(c.pcie.items()) if gpus >= min(tensor_parallel, max(c.pcie))
+        )
     else:
         latency, share = c.all_reduce_seconds, c.reducing if gpu.link_gb_s >= REDUCING_GB_S else c.ring
     times = 2 * shape.layers

@@ -22,6 +22,7 @@ long: capacities follow from targets in ways that a Problem does not know."""
 
 MOST_NODES = 10_000
 _LEAST_SECONDS = 0.2
+_NEARLY = 1 - 1e-4  # of a bucket that is served in part: what fills replicas to the last digit fails by rounding
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Question:
 
     about: Literal["change", "alternative", "placement", "conflict", "remedy"]
     name: str  # GPU type or model; of a change its pool or model
-    detail: str = ""  # kind of a change, GPU type of a placement
+    detail: str = ""  # kind of a change or of what an alternative does without, GPU type of a placement
 
 
 @dataclass
@@ -60,12 +61,12 @@ class Questions:
     def answer(
         self, question: Question, problem: Problem | Callable[[], Problem], relative_gap: float = 1e-6
     ) -> Plan | None:
-        """The plan for this problem; None, and noted, where it was not found in time. A problem that takes time to
-        formulate is given as a function and not even made when it is late."""
+        """The plan for this problem, complete or proven to be all that can be; None, and noted, where neither was found
+        in time. A problem that takes time to formulate is given as a function and not even made when it is late."""
         if not self.late:
             asked = problem if isinstance(problem, Problem) else problem()
             outcome = solve(asked, max(_LEAST_SECONDS, (self.deadline - monotonic()) / 4), relative_gap)
-            if isinstance(outcome, Plan):
+            if isinstance(outcome, Plan) and (outcome.complete or outcome.proven):
                 return outcome
         if question not in self.unanswered:
             self.unanswered.append(question)
@@ -128,7 +129,7 @@ def as_served(problem: Problem, plan: Plan, whole: Collection[tuple[str, Bucket]
         loads = tuple(
             load
             if (model.name, load.bucket) in whole or (model.name, load.bucket) not in left
-            else replace(load, rate=max(0.0, load.rate - left[model.name, load.bucket]))
+            else replace(load, rate=max(0.0, load.rate - left[model.name, load.bucket]) * _NEARLY)
             for load in model.buckets
         )
         rate, before = sum(load.rate for load in loads), model.rate

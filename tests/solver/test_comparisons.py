@@ -1,11 +1,13 @@
 """What each single GPU type would cost, or why it cannot be."""
 
+from dataclasses import replace
+
 import pytest
 
 from motley_solver.comparisons import comparisons, with_comparisons
 from motley_solver.ilp import solve
 from motley_solver.plan import Infeasible, Plan
-from motley_solver.problem import Problem
+from motley_solver.problem import Problem, Running
 from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
 
 
@@ -44,6 +46,23 @@ def test_pools_without_gpus_stay_in_every_comparison() -> None:
     asked = problem([*base.models, tiny], [*base.pools, pool("CPU", 0.2, gpus=0)])
     found = {c.gpu: c.cost_per_hour for c in comparisons(asked, planned(asked))}
     assert found == {"A100": pytest.approx(8.2), "L4": None}
+
+
+def test_reserved_nodes_of_other_types_are_paid_in_every_comparison() -> None:
+    base = question()
+    l4, a100 = base.pools
+    asked = replace(base, pools=(replace(l4, reserved_nodes=5), a100))
+    plan = planned(asked)
+    assert plan.cost_per_hour == pytest.approx(9.0)
+    found = {c.gpu: c.cost_per_hour for c in comparisons(asked, plan)}
+    assert found == {"A100": pytest.approx(13.0), "L4": None}
+
+
+def test_what_runs_elsewhere_does_not_make_a_type_dearer() -> None:
+    running = (Running("test/chat", "L4", "L4-tp1", 4), Running("test/chat", "A100", "A100-tp1", 1))
+    asked = replace(question(), running=running, start_hours=0.5, horizon_hours=1.0)
+    (a100, _) = comparisons(asked, planned(asked))
+    assert a100.cost_per_hour == pytest.approx(8.0)
 
 
 def test_what_the_plan_itself_leaves_out_does_not_count_against_a_type() -> None:

@@ -4,90 +4,177 @@ import pytest
 
 from motley_solver.hardware import CATALOGUE, GIB, gpu_named, shape_of_config
 
-LLAMA_8B = {
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "num_hidden_layers": 32,
-    "vocab_size": 128256,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 131072,
+
+def config(
+    family: str, hidden: int, intermediate: int, heads: int, kv_heads: int, layers: int, vocabulary: int, **more: object
+) -> dict[str, object]:
+    """A config.json, as far as dimensions go."""
+    return {
+        "model_type": family,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "num_hidden_layers": layers,
+        "vocab_size": vocabulary,
+        **more,
+    }
+
+
+def mixture(experts: int, per_token: int, size: int, shared: int = 0) -> dict[str, object]:
+    """The experts of a Qwen mixture."""
+    sizes = {"moe_intermediate_size": size, "shared_expert_intermediate_size": shared}
+    return {"num_experts": experts, "num_experts_per_tok": per_token, "decoder_sparse_step": 1, **sizes}
+
+
+def latent(
+    experts: int, shared: int, per_token: int, size: int, dense: int, query_rank: int | None
+) -> dict[str, object]:
+    """The experts and the latent attention of a DeepSeek."""
+    return {
+        "n_routed_experts": experts,
+        "n_shared_experts": shared,
+        "num_experts_per_tok": per_token,
+        "moe_intermediate_size": size,
+        "first_k_dense_replace": dense,
+        "moe_layer_freq": 1,
+        "kv_lora_rank": 512,
+        "q_lora_rank": query_rank,
+        "qk_rope_head_dim": 64,
+        "qk_nope_head_dim": 128,
+        "v_head_dim": 128,
+    }
+
+
+LLAMA_8B = config("llama", 4096, 14336, 32, 8, 32, 128256, tie_word_embeddings=False, max_position_embeddings=131072)
+MIXTRAL = config("mixtral", 4096, 14336, 32, 8, 32, 32000, num_local_experts=8, num_experts_per_tok=2)
+QWEN3_30B = config("qwen3_moe", 2048, 6144, 32, 4, 48, 151936, head_dim=128, **mixture(128, 8, 768))
+DEEPSEEK_V3 = config("deepseek_v3", 7168, 18432, 128, 128, 61, 129280, **latent(256, 1, 8, 2048, 3, 1536))
+GEMMA3_4B = {
+    "model_type": "gemma3",
+    "text_config": {  # states no heads and no vocabulary
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+    },
+    "vision_config": {"hidden_size": 1152, "num_hidden_layers": 27},
 }
-QWEN3_06B = {
-    "model_type": "qwen3",
-    "hidden_size": 1024,
-    "intermediate_size": 3072,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "num_hidden_layers": 28,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
+
+# config, billions of parameters as published (of the text part), KV bytes per token in 16 bits
+PUBLISHED: dict[str, tuple[dict[str, object], float, int]] = {
+    "Llama-3.1-8B": (LLAMA_8B, 8.03, 131072),
+    "Llama-3.1-70B": (config("llama", 8192, 28672, 64, 8, 80, 128256), 70.6, 327680),
+    "Llama-3.1-405B": (config("llama", 16384, 53248, 128, 8, 126, 128256), 405.9, 516096),
+    "Llama-3.2-1B": (
+        config("llama", 2048, 8192, 32, 8, 16, 128256, head_dim=64, tie_word_embeddings=True),
+        1.24,
+        32768,
+    ),
+    "Mistral-7B": (config("mistral", 4096, 14336, 32, 8, 32, 32000), 7.24, 131072),
+    "Mistral-Nemo-12B": (config("mistral", 5120, 14336, 32, 8, 40, 131072, head_dim=128), 12.2, 163840),
+    "Mistral-Small-24B": (config("mistral", 5120, 32768, 32, 8, 40, 131072, head_dim=128), 23.6, 163840),
+    "Qwen2.5-0.5B": (config("qwen2", 896, 4864, 14, 2, 24, 151936, tie_word_embeddings=True), 0.49, 12288),
+    "Qwen2.5-7B": (config("qwen2", 3584, 18944, 28, 4, 28, 152064), 7.62, 57344),
+    "Qwen2.5-72B": (config("qwen2", 8192, 29568, 64, 8, 80, 152064), 72.7, 327680),
+    "Qwen3-0.6B": (
+        config("qwen3", 1024, 3072, 16, 8, 28, 151936, head_dim=128, tie_word_embeddings=True),
+        0.596,
+        114688,
+    ),
+    "Qwen3-8B": (config("qwen3", 4096, 12288, 32, 8, 36, 151936, head_dim=128), 8.19, 147456),
+    "Qwen3-32B": (config("qwen3", 5120, 25600, 64, 8, 64, 151936, head_dim=128), 32.8, 262144),
+    "Gemma-2-9B": (config("gemma2", 3584, 14336, 16, 8, 42, 256000, head_dim=256), 9.24, 344064),
+    "Gemma-2-27B": (config("gemma2", 4608, 36864, 32, 16, 46, 256000, head_dim=128), 27.2, 376832),
+    "Gemma-3-4B": (GEMMA3_4B, 3.88, 139264),
+    "Gemma-3-27B": (
+        {"model_type": "gemma3", "text_config": config("gemma3_text", 5376, 21504, 32, 16, 62, 262208, head_dim=128)},
+        27.0,
+        507904,
+    ),
+    "Mixtral-8x7B": (MIXTRAL, 46.7, 131072),
+    "Mixtral-8x22B": (
+        config("mixtral", 6144, 16384, 48, 8, 56, 32768, num_local_experts=8, num_experts_per_tok=2),
+        140.6,
+        229376,
+    ),
+    "Qwen1.5-MoE-A2.7B": (
+        config("qwen2_moe", 2048, 5632, 16, 16, 24, 151936, **mixture(60, 4, 1408, 5632)),
+        14.3,
+        196608,
+    ),
+    "Qwen2-57B-A14B": (config("qwen2_moe", 3584, 18944, 28, 4, 28, 151936, **mixture(64, 8, 2560, 20480)), 57.4, 57344),
+    "Qwen3-30B-A3B": (QWEN3_30B, 30.5, 98304),
+    "Qwen3-235B-A22B": (
+        config("qwen3_moe", 4096, 12288, 64, 4, 94, 151936, head_dim=128, **mixture(128, 8, 1536)),
+        235,
+        192512,
+    ),
+    "DeepSeek-V2-Lite": (
+        config("deepseek_v2", 2048, 10944, 16, 16, 27, 102400, **latent(64, 2, 6, 1408, 1, None)),
+        15.7,
+        31104,
+    ),
+    "DeepSeek-V2": (
+        config("deepseek_v2", 5120, 12288, 128, 128, 60, 102400, **latent(160, 2, 6, 1536, 1, 1536)),
+        236,
+        69120,
+    ),
+    "DeepSeek-V3": (DEEPSEEK_V3, 671, 70272),
 }
-MIXTRAL = {
-    "model_type": "mixtral",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "num_hidden_layers": 32,
-    "num_local_experts": 8,
-    "num_experts_per_tok": 2,
-    "vocab_size": 32000,
-}
-QWEN3_30B_A3B = {
-    "model_type": "qwen3_moe",
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-    "moe_intermediate_size": 768,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "num_hidden_layers": 48,
-    "num_experts": 128,
-    "num_experts_per_tok": 8,
-    "vocab_size": 151936,
-}
-DEEPSEEK_V3 = {
-    "model_type": "deepseek_v3",
-    "hidden_size": 7168,
-    "intermediate_size": 18432,
-    "moe_intermediate_size": 2048,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 128,
-    "num_hidden_layers": 61,
-    "n_routed_experts": 256,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 8,
-    "first_k_dense_replace": 3,
-    "kv_lora_rank": 512,
-    "q_lora_rank": 1536,
-    "qk_rope_head_dim": 64,
-    "qk_nope_head_dim": 128,
-    "v_head_dim": 128,
-    "vocab_size": 129280,
-}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shapes_have_the_published_number_of_parameters_and_kv_bytes(name: str) -> None:
+    given, billions, kv_bytes = PUBLISHED[name]
+    shape = shape_of_config(given)
+    assert shape.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+    assert shape.kv_bytes_per_token("bfloat16") == kv_bytes
 
 
 @pytest.mark.parametrize(
-    ("config", "billions", "active"),
+    ("name", "billions"),
     [
-        (LLAMA_8B, 8.03, 7.5),
-        (QWEN3_06B, 0.596, 0.596),
-        (MIXTRAL, 46.7, 12.75),
-        (QWEN3_30B_A3B, 30.5, 3.0),
-        (DEEPSEEK_V3, 671, 36.6),
+        ("Llama-3.1-8B", 8.03),
+        ("Mixtral-8x7B", 12.9),
+        ("Mixtral-8x22B", 39.1),
+        ("Qwen1.5-MoE-A2.7B", 2.7),
+        ("Qwen3-30B-A3B", 3.3),
+        ("Qwen3-235B-A22B", 22),
+        ("DeepSeek-V2", 21),
+        ("DeepSeek-V3", 37),
     ],
-    ids=["llama", "qwen3", "mixtral", "qwen3-moe", "deepseek"],
 )
-def test_shapes_have_the_published_number_of_parameters(
-    config: dict[str, object], billions: float, active: float
-) -> None:
-    shape = shape_of_config(config)
-    assert shape.parameters / 1e9 == pytest.approx(billions, rel=0.01)
-    assert shape.active_parameters / 1e9 == pytest.approx(active, rel=0.03)
+def test_active_parameters_are_the_published_ones_without_the_input_lookup(name: str, billions: float) -> None:
+    shape = shape_of_config(PUBLISHED[name][0])
+    lookup = 0 if shape.tied_embeddings else shape.vocab_size * shape.hidden_size
+    assert (shape.active_parameters + lookup) / 1e9 == pytest.approx(billions, rel=0.02)  # they are rounded so
+
+
+def test_layers_without_experts_are_counted_from_the_front_by_steps_and_by_list() -> None:
+    def dense(**more: object) -> int:
+        return shape_of_config({**QWEN3_30B, **more}).dense_layers
+
+    assert dense() == 0
+    assert dense(decoder_sparse_step=2) == 24
+    assert dense(mlp_only_layers=[0, 5, 47]) == 3
+    assert dense(decoder_sparse_step=2, mlp_only_layers=[0, 1]) == 25  # 0 had none anyway
+    assert dense(first_k_dense_replace=3) == 3
+    assert dense(first_k_dense_replace=1, moe_layer_freq=2) == 25
+
+
+def test_a_step_streams_all_of_a_dense_model_but_the_input_embedding() -> None:
+    shape = shape_of_config(LLAMA_8B)
+    assert shape.streamed_bytes("bfloat16", 1) == shape.streamed_bytes("bfloat16", 999)
+    assert shape.streamed_bytes("bfloat16", 1) == shape.weight_bytes("bfloat16") - 128256 * 4096 * 2
+
+
+def test_a_mixture_streams_the_chosen_experts_of_one_token_and_nearly_all_of_many() -> None:
+    shape = shape_of_config(QWEN3_30B)
+    streamed = [shape.streamed_bytes("bfloat16", tokens) for tokens in (1, 8, 32, 1000)]
+    assert streamed == sorted(streamed)
+    assert streamed[0] == pytest.approx(2 * shape.active_parameters)
+    assert streamed[-1] == pytest.approx(shape.weight_bytes("bfloat16") - 151936 * 2048 * 2)
 
 
 def test_weights_and_kv_follow_their_types() -> None:
@@ -111,7 +198,7 @@ def test_heads_must_divide_by_the_tensor_parallelism() -> None:
 
 
 def test_a_multimodal_models_text_part_is_used() -> None:
-    nested = {"model_type": "gemma3", "text_config": {**LLAMA_8B}, "vision_config": {"hidden_size": 99}}
+    nested = {"model_type": "llava", "text_config": {**LLAMA_8B}, "vision_config": {"hidden_size": 99}}
     assert shape_of_config(nested) == shape_of_config(LLAMA_8B)
 
 
@@ -135,6 +222,31 @@ def test_a_missing_or_senseless_field_is_named(field: str, value: object) -> Non
 def test_experts_without_their_number_per_token_are_refused() -> None:
     with pytest.raises(ValueError, match="num_experts_per_tok"):
         shape_of_config({k: v for k, v in MIXTRAL.items() if k != "num_experts_per_tok"})
+
+
+# GiB, GB/s, dense TFLOPS in 16 bits and in FP8, GB/s of the link in one direction: the vendors' data sheets
+SHEETS: dict[str, tuple[float, float, float, float | None, float]] = {
+    "T4": (16, 300, 65, None, 16),
+    "V100": (16, 900, 125, None, 150),
+    "L4": (24, 300, 121, 242, 32),
+    "A10G": (24, 600, 70, None, 32),
+    "L40S": (48, 864, 362, 733, 32),
+    "A40": (48, 696, 149.7, None, 56),
+    "A100-40GB": (40, 1555, 312, None, 300),
+    "A100-80GB": (80, 2039, 312, None, 300),
+    "H100": (80, 3350, 989, 1978, 450),
+    "H200": (141, 4800, 989, 1978, 450),
+    "B200": (180, 7700, 2250, 4500, 900),
+    "MI300X": (192, 5300, 1300, 2610, 448),
+    "RTX4090": (24, 1008, 165.2, 330.3, 32),
+}
+
+
+@pytest.mark.parametrize("name", SHEETS)
+def test_the_catalogue_has_the_published_figures(name: str) -> None:
+    gpu = CATALOGUE[name]
+    assert (gpu.memory_gib, gpu.bandwidth_gb_s, gpu.tflops_16bit, gpu.tflops_fp8, gpu.link_gb_s) == SHEETS[name]
+    assert gpu.bf16 == (name not in ("T4", "V100"))
 
 
 def test_every_spec_sheet_is_sensible_and_says_its_source() -> None:

@@ -69,7 +69,7 @@ H100 = on("H100", {SHORT: (18.0, 18.0), LONG: (3.0, 3.0)})
 
 
 def complete() -> Problem:
-    chat = demand("chat", {SHORT: 12.0, LONG: 1.0}, L4, A100, H100)
+    chat = demand("chat", {SHORT: 12.49, LONG: 1.0}, L4, A100, H100)
     return Problem((chat,), (stock("L4", 0.8, 10), stock("A100", 3.7, 4), stock("H100", 9.0, 2)))
 
 

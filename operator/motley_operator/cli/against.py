@@ -10,6 +10,8 @@ Json = dict[str, Any]
 
 _MOVED = 0.005
 """Shares that differ by less are the same."""
+NAMED = 20
+"""So many moved shares are named in words."""
 
 
 # --- the earlier report ---
@@ -17,11 +19,11 @@ _MOVED = 0.005
 
 def earlier_report(path: str) -> Json:
     """The report in a file, `-` for standard input; BadInput, one line with file and key, where it is none."""
-    found = object_in(path)
     try:
+        found = object_in(path)
         _check(found)
     except BadInput as error:
-        raise BadInput(f"{path}: {error}; give the output of `motley plan -o json`") from error
+        raise BadInput(f"{'<stdin>' if path == '-' else path}: {error}") from error
     return found
 
 
@@ -155,7 +157,7 @@ def _said(earlier: Json, now: Json) -> Iterator[tuple[str, str]]:
     """What differs in what the reports say of pools and models that are in both; what is in one only is new or gone."""
     old, new = _pools(earlier), _pools(now)
     for pool in sorted({*old, *new}):
-        if words := _difference(old.get(pool), new.get(pool), {"pricePerNodeHour": "{:.4f}", "maxNodes": "{:g}"}):
+        if words := _difference(old.get(pool), new.get(pool), {"pricePerNodeHour": "{:.6g}", "maxNodes": "{:g}"}):
             yield f"GPUPool {pool}", words
     old, new = _models(earlier), _models(now)
     for model in sorted({*old, *new}):
@@ -203,9 +205,12 @@ def lines_of(found: Json) -> Iterator[str]:
     yield from (f"Nodes of {one['pool']}: {one['from']} → {one['to']}" for one in found["nodes"])
     yield from (f"{one['model']}: {one['from']:.4g} → {one['to']:.4g} requests/s served" for one in found["served"])
     yield from (f"{one['model']}: replicas {_at(one)}: {one['from']} → {one['to']}" for one in found["replicas"])
-    for one in found["shares"]:
+    shares: list[Json] = found["shares"]
+    for one in shares[:NAMED]:
         size = f"{one['inputTokens']}+{one['outputTokens']}"
         yield f"{one['model']}: {size} {_at(one)}: {100 * one['from']:.0f}% → {100 * one['to']:.0f}%"
+    if len(shares) > NAMED:
+        yield f"{len(shares) - NAMED} more shares move; -o json lists them"
 
 
 def _at(one: Json) -> str:

@@ -1,7 +1,7 @@
 """The report as text: aligned columns where it is read by programs, rich tables on a terminal."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import Any
 
@@ -16,6 +16,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[str] = frozenset()
     """Columns that are aligned to the right."""
+
+    def without(self, column: str) -> "Table":
+        index = self.columns.index(column)
+        return replace(
+            self,
+            columns=self.columns[:index] + self.columns[index + 1 :],
+            rows=tuple(row[:index] + row[index + 1 :] for row in self.rows),
+        )
 
 
 LONGEST = 300
@@ -95,17 +103,20 @@ def aligned(table: Table) -> Iterator[str]:
         yield "   ".join(cells).rstrip()
 
 
-def _models(models: Iterable[Json]) -> Table:
+def _models(models: Sequence[Json]) -> Table:
     rows: list[tuple[str, ...]] = []
     for model in models:
         about = (f"{model['costPerHour']:.2f}", f"{model['served']:.4g} of {model['rate']:.4g}/s", _predicted(model))
         where = [
-            (str(one["replicas"]), one["gpu"], str(one["tensorParallel"]), one["pool"]) for one in model["allocations"]
+            (str(one["replicas"]), one["gpu"], str(one["tensorParallel"]), one["pool"], one["role"])
+            for one in model["allocations"]
         ]
-        for index, place in enumerate(where or [("0", "-", "-", "-")]):
+        for index, place in enumerate(where or [("0", "-", "-", "-", "-")]):
             rows.append((model["model"], *place, *about) if index == 0 else ("", *place, "", "", ""))
-    columns = ("MODEL", "REPLICAS", "GPU", "TP", "POOL", "COST/H", "SERVED", "PREDICTED")
-    return Table(columns, tuple(rows), frozenset({"REPLICAS", "TP", "COST/H", "SERVED"}))
+    columns = ("MODEL", "REPLICAS", "GPU", "TP", "POOL", "ROLE", "COST/H", "SERVED", "PREDICTED")
+    shown = Table(columns, tuple(rows), frozenset({"REPLICAS", "TP", "COST/H", "SERVED"}))
+    split = {one["role"] for model in models for one in model["allocations"]} - {"Aggregated"}
+    return shown if split else shown.without("ROLE")
 
 
 def _predicted(model: Json) -> str:
@@ -122,20 +133,22 @@ def _predicted(model: Json) -> str:
     return f"{verdict} ({share}; {source}{error})"
 
 
-def _pools(pools: Iterable[Json], total: float) -> Table:
+def _pools(pools: Sequence[Json], total: float) -> Table:
     rows = [
         (
             one["pool"],
             one["gpu"],
             f"{one['nodes']} of {one['maxNodes']}",
+            str(one["reservedNodes"]),
             f"{one['pricePerNodeHour']:.2f}",
             f"{one['costPerHour']:.2f}",
         )
         for one in pools
     ]
-    rows.append(("total", "", "", "", f"{total:.2f}"))
-    columns = ("POOL", "GPU", "NODES", "PRICE/NODE-H", "COST/H")
-    return Table(columns, tuple(rows), frozenset(columns[2:]))
+    rows.append(("total", "", "", "", "", f"{total:.2f}"))
+    columns = ("POOL", "GPU", "NODES", "RESERVED", "PRICE/NODE-H", "COST/H")
+    shown = Table(columns, tuple(rows), frozenset(columns[2:]))
+    return shown if any(one["reservedNodes"] for one in pools) else shown.without("RESERVED")
 
 
 def _comparisons(comparisons: Iterable[Json]) -> Table:
@@ -144,10 +157,8 @@ def _comparisons(comparisons: Iterable[Json]) -> Table:
         cost = "-" if one["costPerHour"] is None else f"{one['costPerHour']:.2f}"
         saving = "-" if one["saving"] is None else f"{100 * one['saving']:.0f}%"
         rows.append((one["gpu"], cost, saving, shorten(one["reason"], LONGEST, placeholder=" …")))
-    columns: tuple[str, ...] = ("SINGLE TYPE", "COST/H", "SAVING", "WHY NOT")
-    if not any(row[3] for row in rows):
-        columns, rows = columns[:3], [row[:3] for row in rows]
-    return Table(columns, tuple(rows), frozenset({"COST/H", "SAVING"}))
+    shown = Table(("SINGLE TYPE", "COST/H", "SAVING", "WHY NOT"), tuple(rows), frozenset({"COST/H", "SAVING"}))
+    return shown if any(row[3] for row in rows) else shown.without("WHY NOT")
 
 
 def _unserved(unserved: Iterable[Json]) -> Table:

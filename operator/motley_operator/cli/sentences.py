@@ -59,6 +59,7 @@ def _count(number: float, noun: str) -> str:
     return f"{number:.0f} {noun}" if number == 1 else f"{number:.0f} {noun}s"
 
 
+_ORDER = {"aggregated": 0, "prefill": 1, "decode": 2}
 _LIMITS = {"ttft": "TTFT", "tpot": "TPOT", "engine": "speed and memory"}
 
 
@@ -94,9 +95,9 @@ class _Words:
             case "max_replicas":
                 return f"{name} has its maxReplicas of {change.now:.0f}; one more"
             case "min_replicas":
-                return f"{name} is kept at its minReplicas of {change.now:.0f}; without a minimum it"
+                return f"{name} is kept at its minReplicas of {change.now:.0f}; without it the fleet"
             case "survivability":
-                return f"{100 * change.now:.3g}% of {name} must outlive any one spot pool; without this the plan"
+                return f"{100 * change.now:.3g}% of {name} must outlive any one spot pool; without this the fleet"
             case "ttft" | "tpot":
                 percent = f"{100 * (change.to - 1):.0f}% looser"
                 return f"{change.kind.upper()} binds {name}: {percent} ({self._target(change)})"
@@ -124,7 +125,7 @@ class _Words:
 
     def alternatives(self, alternatives: Iterable[Alternative]) -> Iterator[str]:
         for index, one in enumerate(alternatives):
-            without = f"without {one.gpu}" if one.gpu else "without splitting prefill and decode"
+            without = f"without {_without(one.without, one.gpu)}"
             proof = "" if one.proven else " (not proven)"
             if one.cost_per_hour is None:
                 yield f"{_started(without)} part of {_several(one.unserved)} cannot be served{proof}."
@@ -149,11 +150,12 @@ class _Words:
             yield from (f"  {line}" for line in self._together(mine, found.placements))
 
     def _choice(self, choice: Choice) -> str:
-        used = [one for one in choice.options if one.share > 0]
-        able = [one for one in choice.options if one.share == 0 and one.within_slo and one.rate > 0]
-        lacking = {one.gpu: one for one in choice.options[::-1] if not (one.share or one.within_slo or _too_large(one))}
+        used = sorted((one for one in choice.options if one.share > 0), key=lambda one: _ORDER[one.role])
+        whole = [one for one in choice.options if one.share == 0 and one.role == "aggregated"]
+        able = [one for one in whole if one.within_slo and one.rate > 0]
+        lacking = {one.gpu: one for one in whole[::-1] if not (one.within_slo or _too_large(one))}
         left = 1 - sum(one.share for one in used if one.role != "decode")
-        parts = [", ".join([*map(self._used, used), *_left(left)])]
+        parts = [", ".join([*map(self._used, used), *_left(left)]) + _both(used)]
         if able:
             parts.append("instead of " if used else "possible on ")
             parts[-1] += _several(f"{self._named(one)} at {_price(one)}" for one in able)
@@ -180,13 +182,16 @@ class _Words:
         able = {one.gpu for choice in choices for one in choice.options if one.rate > 0}
         if small := [f"{gpu} ({_lack(one.shortfall)})" for gpu, one in sorted(large.items()) if gpu not in able]:
             yield f"Its weights do not fit on {_several(small)}."
+        own = {one.pool for choice in choices for one in choice.options if one.share > 0}
         full = {one.pool: one.nodes for one in self.plan.nodes if one.nodes == self._most(one.pool)}
         cheaper = _cheaper(choices)
-        for pool in sorted(full.keys() & cheaper.keys()):
+        scarce = sorted(cheaper.keys() & full.keys() - own)
+        for pool in scarce:
             yield f"{self._named(cheaper[pool])} is cheaper, but {self._all_used(pool, full[pool])}."
-        if free := [self._named(one) for pool, one in sorted(cheaper.items()) if pool not in full]:
-            is_are = "is" if len(free) == 1 else "are"
-            yield f"{_several(free)} {is_are} cheaper when kept busy; in whole nodes the fleet is cheaper as planned."
+        rest = [self._named(cheaper[pool]) for pool in sorted(cheaper) if pool not in scarce]
+        if rest and self.plan.proven:
+            are = "is" if len(rest) == 1 else "are"
+            yield f"{_several(rest)} {are} cheaper when kept busy, but the fleet would not be."
         for one in placements:
             if one.model == choices[0].model:
                 yield _moved(one)
@@ -208,11 +213,12 @@ class _Words:
         rate = f"{one.rate:.3g}/s of " if one.rate else ""
         yield f"{one.model}: {rate}{sizes}"
         if one.limits is None:
-            yield "  What is in the way was not found out in time."
+            yield "  What is in the way was not found out."
         elif one.limits:
-            together = "These cannot all stay: " if len(one.limits) > 1 else "In the way: "
-            yield f"  {together}{'; '.join(map(self._limit, one.limits))}."
-        else:
+            several = "Each of these alone keeps it out" if one.each else "These cannot all stay"
+            start = several if len(one.limits) > 1 else "In the way"
+            yield f"  {start}: {'; '.join(map(self._limit, one.limits))}."
+        if not one.limits or not one.remedies:
             yield f"  {_started(one.reason)}."
         for index, remedy in enumerate(one.remedies):
             yield f"  {'Or' if index else 'Enough would be to'} {self._remedy(remedy)}."
@@ -259,6 +265,14 @@ class _Words:
                 return f"loosen {self._loosened(change)}"
 
 
+def _both(used: Iterable[Option]) -> str:
+    """What the two roles of a split route cost together."""
+    split = [one for one in used if one.role != "aggregated"]
+    prefilled = sum(one.share for one in split if one.role == "prefill")
+    total = sum(one.share * (one.cost_per_million_tokens or 0.0) for one in split)
+    return f" (prefill and decode together {total / prefilled:.3g})" if prefilled else ""
+
+
 def _left(share: float) -> list[str]:
     return [] if share < 1e-6 else ["not served"] if share > 1 - 1e-6 else [f"{100 * share:.0f}% not served"]
 
@@ -272,14 +286,13 @@ def _too_large(option: Option) -> bool:
 
 
 def _cheaper(choices: Iterable[Choice]) -> dict[str, Option]:
-    """By pool, what would serve a size for less than the plan does in a pool that the model does not use."""
-    pools = {one.pool for choice in choices for one in choice.options if one.share > 0}
+    """By pool, what would serve a size for less per token than what the plan uses for it."""
     found: dict[str, Option] = {}
     for choice in choices:
         whole = [one for one in choice.options if one.role == "aggregated" and one.cost_per_million_tokens is not None]
         dearest = max((one.cost_per_million_tokens or 0.0 for one in whole if one.share > 0), default=0.0)
         for one in whole:
-            if one.within_slo and one.pool not in pools and (one.cost_per_million_tokens or 0.0) < dearest * 0.999:
+            if one.share == 0 and one.within_slo and (one.cost_per_million_tokens or 0.0) < dearest * 0.999:
                 found[one.pool] = one
     return found
 
@@ -304,6 +317,10 @@ def _lack(shortfall: Shortfall | None) -> str:
     return "no profile" if shortfall else "no room on a node"
 
 
+def _without(what: str, gpu: str) -> str:
+    return {"disaggregation": "splitting prefill and decode", "spot": "spot nodes"}.get(what, gpu)
+
+
 _KINDS = {
     "stock": "one more node of",
     "max_replicas": "one more replica of",
@@ -319,7 +336,7 @@ def _asked(question: Question) -> str:
         case "change":
             return f"{_KINDS[question.detail]} {question.name}"
         case "alternative":
-            return f"the plan without {question.name or 'splitting prefill and decode'}"
+            return f"the plan without {_without(question.detail, question.name)}"
         case "placement":
             return f"{question.name} without {question.detail}"
         case "conflict":

@@ -8,6 +8,7 @@ from time import monotonic
 
 from motley_solver.assembly import plan_of
 from motley_solver.check import violations
+from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.fleet import FleetProgram, fleet_program, reserved_bill
 from motley_solver.ilp.nodes import price_unit
 from motley_solver.ilp.program import LE, Answer, Terms, value
@@ -16,6 +17,8 @@ from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
 
 __all__ = ["solve"]
+
+_LARGE = 2_000  # flows, from which on several models are solved one by one
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,19 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
 
 
 def _serving_everything(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    if len(problem.models) > 1 and _flows(problem) > _LARGE:
+        parts = Decomposition(problem)
+        solution = parts.solve(_within(deadline, 0.8), gap)
+        if solution is not None:
+            bound = parts.bound * parts.unit + reserved_bill(problem)
+            return _Found(solution, bound, parts.closed)
     fleet = fleet_program(problem, everything=True)
     answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.6), gap)
     return _least_change(fleet, answer, deadline) if answer.found else None
+
+
+def _flows(problem: Problem) -> int:
+    return sum(len(model.buckets) * len(model.configurations) for model in problem.models)
 
 
 def _within(deadline: float, part: float) -> float:

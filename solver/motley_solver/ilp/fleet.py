@@ -1,7 +1,7 @@
 """The whole fleet as one program: every model's flows and replicas on the nodes of all pools, and what that costs."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
@@ -35,7 +35,7 @@ class FleetProgram:
         return all(nodes.exact for nodes in self.nodes)
 
     def solution(self) -> Solution:
-        return solution_of(self.servings, self.nodes)
+        return solution_of(self.servings, {n.pool.name: n.bought.varValue or 0.0 for n in self.nodes})
 
 
 def fleet_program(problem: Problem, everything: bool) -> FleetProgram:
@@ -76,7 +76,7 @@ def require_budget(program: Program, problem: Problem, nodes: tuple[Nodes, ...])
         program.require(terms, LE, (problem.budget_per_hour - reserved_bill(problem)) / unit)
 
 
-def solution_of(servings: Iterable[Serving], nodes: Iterable[Nodes]) -> Solution:
+def solution_of(servings: Iterable[Serving], nodes: Mapping[str, float]) -> Solution:
     """The values that the variables have now."""
     shares: dict[tuple[str, Bucket, str], float] = {}
     survivals: dict[str, dict[tuple[str, Bucket, str], float]] = defaultdict(dict)
@@ -90,4 +90,4 @@ def solution_of(servings: Iterable[Serving], nodes: Iterable[Nodes]) -> Solution
                 survivals[lost][name, bucket, key] = share
         for (key, pool), variable in serving.replicas.items():
             replicas[name, key, pool] = variable.varValue or 0.0
-    return Solution(shares, replicas, {n.pool.name: n.bought.varValue or 0.0 for n in nodes}, survivals)
+    return Solution(shares, replicas, nodes, survivals)

@@ -25,16 +25,19 @@ class Nodes:
     uses: dict[Size, list[tuple[Row, float]]] = field(default_factory=lambda: defaultdict(list))
 
     def price_of(self, size: Size) -> float:
-        """What one more replica of this size is worth, by the duals of a relaxed program."""
-        return sum(-(row.pi or 0.0) * used for row, used in self.uses[size])
+        """What one more replica of this size is worth, by the duals of a relaxed program; where its duals are not
+        unique (a node is worth less to it than it costs), the highest such price by GPUs (CPUs without)."""
+        unused = max(0.0, self.bought.dj or 0.0)
+        part = size.gpus / self.pool.gpus_per_node if self.pool.gpus_per_node else size.cpus / self.pool.cpus_per_node
+        return max(0.0, sum(-(row.pi or 0.0) * used for row, used in self.uses[size]) + unused * part)
 
 
-def add_nodes(program: Program, pool: Pool, standing: Standing, whole: bool = True) -> Nodes:
-    """Adds one pool: replicas ≤ what its nodes hold, nodes ≤ max_nodes, extra ≥ nodes − reserved."""
-    bought = program.variable(pool.max_nodes, whole)
+def add_nodes(program: Program, pool: Pool, standing: Standing, whole: bool = True, capped: bool = True) -> Nodes:
+    """Adds one pool: replicas ≤ what its nodes hold, nodes ≤ max_nodes (where `capped`), extra ≥ nodes − reserved."""
+    bought = program.variable(pool.max_nodes if capped else None, whole)
     extra = bought
     if pool.reserved_nodes > 0:
-        extra = program.variable(pool.max_nodes, whole=False)
+        extra = program.variable(None, whole=False)
         program.require([(bought, 1.0), (extra, -1.0)], LE, pool.reserved_nodes)
     if not standing:
         return Nodes(pool, bought, extra)
@@ -46,7 +49,7 @@ def add_nodes(program: Program, pool: Pool, standing: Standing, whole: bool = Tr
         return nodes
     kinds, fillings, exact = _fillings(list(standing), pool)
     nodes = Nodes(pool, bought, extra, exact)
-    counts = [program.variable(pool.max_nodes, whole) for _ in fillings]
+    counts = [program.variable(pool.max_nodes if capped else None, whole) for _ in fillings]
     program.require([*((count, 1.0) for count in counts), (bought, -1.0)], LE, 0)
     for index, kind in enumerate(sorted(set(kinds.values()))):
         parts = {size: 1.0 for size in standing if kinds[size] == kind}

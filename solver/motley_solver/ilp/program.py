@@ -56,6 +56,15 @@ class Program:
         """The number of variables."""
         return self._count
 
+    def fix(self, variable: Variable, at: float) -> None:
+        variable.lowBound = variable.upBound = at
+
+    def constant(self) -> Variable:
+        """A variable that is 1."""
+        one = self.variable(1, whole=False)
+        self.fix(one, 1)
+        return one
+
     def require(self, terms: Iterable[tuple[Variable, float]], sense: int, bound: float) -> Row:
         row = pulp.LpConstraint(_summed(terms), sense, None, bound)
         self._lp.addConstraint(row)

@@ -98,21 +98,31 @@ def _replaces(model: ModelDemand, other: Kind, kind: Kind, small: Configuration,
     )
 
 
-def add_serving(program: Program, problem: Problem, model: ModelDemand, everything: bool) -> Serving:
+def add_serving(
+    program: Program,
+    problem: Problem,
+    model: ModelDemand,
+    everything: bool,
+    kinds: tuple[Kind, ...] | None = None,
+    overload: Variable | None = None,
+    linked: bool = True,
+) -> Serving:
     """Adds variables and rows of one model. With `everything`, each bucket that some kind can serve is served whole
-    and the model has its minimum of replicas; otherwise as far as it goes.
+    and the model has its minimum of replicas; otherwise as far as it goes. With `overload`, work may exceed replicas
+    by that much. `linked` adds rows that tighten the relaxation. `kinds` are those of `kinds_of`, where they are known.
 
     For each bucket: aggregated and prefill flows add up to 1; for each (bucket, fabric, KV class) the prefill flows
     equal the decode flows. For each kind: rate·(1 + headroom)/capacity over its flows ≤ its replicas."""
-    serving = Serving(model, kinds_of(problem, model))
-    _add_replicas(program, serving, everything)
-    sums = _add_flows(program, serving, serving.flows, 1 + problem.headroom, lost="")
+    serving = Serving(model, kinds_of(problem, model) if kinds is None else kinds)
+    add_replicas(program, serving, everything)
+    flows = _Flows(program, serving, overload)
+    sums = flows.add(serving.flows, 1 + problem.headroom, linked=linked and program.size < _LINKS)
     for terms in sums.values():
         program.require(terms, EQ if everything else LE, 1)
     if model.survivability > 0:
         for pool in (pool for pool in problem.pools if pool.spot and _may_stand_in(serving, pool.name)):
-            flows = serving.survivals.setdefault(pool.name, {})
-            rest = _add_flows(program, serving, flows, 1.0, lost=pool.name)
+            survival = serving.survivals.setdefault(pool.name, {})
+            rest = flows.add(survival, 1.0, lost=pool.name)
             for bucket, terms in sums.items():
                 floor = [(variable, -model.survivability) for variable, _ in terms]
                 program.require([*rest.get(bucket, []), *floor], EQ, 0)
@@ -123,13 +133,14 @@ def _may_stand_in(serving: Serving, pool: str) -> bool:
     return any(name == pool for _, name in serving.replicas)
 
 
-def _add_replicas(program: Program, serving: Serving, everything: bool) -> None:
+def add_replicas(program: Program, serving: Serving, everything: bool, whole: bool = True) -> None:
+    """The model's whole replicas, within their limits; all that it is where its flows are projected out."""
     model = serving.model
     for kind in serving.kinds:
         for c, room in kind.members:
             for pool in room:
                 most = per_node(size_of(c), pool) * pool.max_nodes
-                serving.replicas[c.key, pool.name] = program.variable(most, whole=True)
+                serving.replicas[c.key, pool.name] = program.variable(most, whole)
     mine = [(variable, 1.0) for variable in serving.replicas.values()]
     if mine and model.min_replicas > 0:
         if not everything:
@@ -139,44 +150,49 @@ def _add_replicas(program: Program, serving: Serving, everything: bool) -> None:
         program.require(mine, LE, model.max_replicas)
 
 
-def _add_flows(
-    program: Program, serving: Serving, flows: dict[tuple[Bucket, int], Variable], factor: float, lost: str
-) -> dict[Bucket, Terms]:
-    """Flows to the replicas outside the lost pool; returns per bucket what adds up to its served share."""
-    model = serving.model
-    sums: dict[Bucket, Terms] = defaultdict(list)
-    balance: dict[tuple[Bucket, Group], Terms] = defaultdict(list)
-    outside: Terms = []
-    loads = [load for load in model.buckets if load.rate > 0]
-    for index, kind in enumerate(serving.kinds):
-        replicas = _replicas_of(serving, kind, lost)
-        work: Terms = []
-        for load, (rate, within) in zip(loads, kind.rates, strict=True):
-            if rate <= 0 or not replicas:
-                continue
-            flow = flows[load.bucket, index] = program.variable(1, whole=False)
-            work.append((flow, max(_TINY_LOAD, load.rate * factor / rate)))
-            if kind.role != "decode":
-                sums[load.bucket].append((flow, 1.0))
-            if kind.role != "aggregated":
-                balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
-            if not within:
-                outside.append((flow, load.rate / model.rate))
-        _require_work(program, work, replicas, linked=not lost and program.size < _LINKS)
-    for terms in balance.values():
-        program.require(terms, EQ, 0)
-    if outside:
-        program.require(outside, LE, 1 - model.attainment)
-    return sums
+class _Flows:
+    """Adds flows of one model, to all its replicas or to those outside a lost pool."""
 
+    def __init__(self, program: Program, serving: Serving, overload: Variable | None) -> None:
+        self.program, self.serving = program, serving
+        self.slack: Terms = [] if overload is None else [(overload, -1.0)]
+        self.loads = [load for load in serving.model.buckets if load.rate > 0]
 
-def _require_work(program: Program, work: Terms, replicas: Terms, linked: bool) -> None:
-    """A kind's work is at most its replicas; `linked` tightens the relaxation: a flow needs a replica."""
-    if work:
-        program.require([*work, *replicas], LE, 0)
-    for flow, needed in work if linked else ():
-        if needed < 1:
-            program.require([(flow, 1.0), *replicas], LE, 0)
+    def add(
+        self, flows: dict[tuple[Bucket, int], Variable], factor: float, lost: str = "", linked: bool = False
+    ) -> dict[Bucket, Terms]:
+        """Returns per bucket what adds up to its served share."""
+        sums: dict[Bucket, Terms] = defaultdict(list)
+        balance: dict[tuple[Bucket, Group], Terms] = defaultdict(list)
+        outside: Terms = []
+        for index, kind in enumerate(self.serving.kinds):
+            replicas = _replicas_of(self.serving, kind, lost)
+            work: Terms = []
+            for load, (rate, within) in zip(self.loads, kind.rates, strict=True):
+                if rate <= 0 or not replicas:
+                    continue
+                flow = flows[load.bucket, index] = self.program.variable(1, whole=False)
+                work.append((flow, max(_TINY_LOAD, load.rate * factor / rate)))
+                if kind.role != "decode":
+                    sums[load.bucket].append((flow, 1.0))
+                if kind.role != "aggregated":
+                    balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
+                if not within:
+                    outside.append((flow, load.rate / self.serving.model.rate))
+            self._require_work(work, replicas, linked)
+        for terms in balance.values():
+            self.program.require(terms, EQ, 0)
+        if outside:
+            self.program.require(outside, LE, 1 - self.serving.model.attainment)
+        return sums
+
+    def _require_work(self, work: Terms, replicas: Terms, linked: bool) -> None:
+        """A kind's work is at most its replicas; `linked` tightens the relaxation: a flow needs a replica."""
+        if work:
+            self.program.require([*work, *replicas, *self.slack], LE, 0)
+        for flow, needed in work if linked else ():
+            if needed < 1:
+                self.program.require([(flow, 1.0), *replicas], LE, 0)
 
 
 def _replicas_of(serving: Serving, kind: Kind, lost: str) -> Terms:

@@ -124,7 +124,9 @@ def test_the_table_says_what_runs_where_what_it_costs_and_what_each_gpu_alone_wo
 def test_json_holds_the_whole_decision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = Ran(capsys, "plan", "-o", "json", "-f", written(tmp_path, EXAMPLE)).report
     assert report["status"] == "Planned"
-    assert report["costPerHour"] == report["lowerBound"] == 5.07
+    assert report["costPerHour"] == report["lowerBound"] == report["objective"] == 5.07
+    assert (report["switchingPerHour"], report["riskPerHour"]) == (0.0, 0.0)
+    assert {"Fleet", "Model default/chat", "GPUPool l4", "GPUPool a100"} <= report["inputs"].keys()
     assert report["proven"] is True
     assert [(one["pool"], one["nodes"]) for one in report["pools"]] == [("a100", 1), ("l4", 2)]
     (model,) = report["models"]

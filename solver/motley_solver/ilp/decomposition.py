@@ -1,0 +1,284 @@
+"""Large fleets, model by model: only nodes couple the models, so each is solved by itself at the prices that the pools
+put on a replica (Dantzig and Wolfe), and what that proves is handed to a program of whole replicas without flows
+(Benders). Both give plans, both give bounds; flows are only ever solved for one model at a time."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+
+from motley_solver.ilp.fleet import require_budget, solution_of
+from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
+from motley_solver.ilp.oracle import Column, Cut, Oracle, Place, Prices
+from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable
+from motley_solver.ilp.serving import Serving, add_replicas, add_serving
+from motley_solver.packing import Size
+from motley_solver.problem import Problem
+from motley_solver.rounding import Solution
+
+_ROUNDS = 60
+_SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
+_BEYOND = ((1, 0.3), (2, 1), (4, 3), (1_000_000, 30))  # times the stock, at so many times its price more
+_STALE = 2  # rounds without progress of the bound
+
+Standing = dict[str, dict[Size, Terms]]
+
+
+@dataclass(frozen=True)
+class _Master:
+    answer: Answer
+    nodes: list[Nodes]
+    choices: list[list[Variable]]  # per model, one variable per column
+    one_each: list[Row]
+
+
+@dataclass(frozen=True)
+class Best:
+    objective: float = inf
+    columns: tuple[Column, ...] = ()
+    nodes: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class _CutProgram:
+    program: Program
+    servings: list[Serving]
+    nodes: list[Nodes]
+    costs: Terms
+
+
+class Decomposition:
+    """All in units of the highest price, without what the reserved nodes cost anyway."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.unit = problem, price_unit(problem)
+        self.oracles = [Oracle(problem, model, self.unit) for model in problem.models]
+        self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
+        self.cuts: list[list[Cut]] = [[] for _ in self.oracles]
+        self.bound, self.best, self.exact = 0.0, Best(), True
+        self.gap = 1e-6
+        self._sizes: dict[str, set[Size]] = defaultdict(set)
+        for oracle in self.oracles:
+            for key, pool in oracle.places:
+                self._sizes[pool].add(oracle.sizes[key])
+
+    def solve(self, deadline: float, gap: float) -> Solution | None:
+        """The best solution found, with its `bound`; None where there is none that serves everything."""
+        self.gap = gap
+        if self._price_rounds(deadline) and not self.closed:
+            self._cut_rounds(deadline)
+        if not self.best.columns:
+            return None
+        chosen = zip(self.oracles, self.best.columns, strict=True)
+        servings = [oracle.serving_by(column, monotonic() + 5) for oracle, column in chosen]
+        return solution_of(servings, self.best.nodes or {})
+
+    @property
+    def closed(self) -> bool:
+        return self.best.objective - self.bound <= self.gap * max(abs(self.best.objective), 1e-9)
+
+    # --- the pools ---
+
+    def _add_pools(self, program: Program, standing: Standing, whole: bool, capped: bool = True) -> list[Nodes]:
+        nodes = []
+        for pool in self.problem.pools:
+            here: dict[Size, Terms] = {size: [] for size in self._sizes[pool.name]}  # each has a row, so each a price
+            nodes.append(add_nodes(program, pool, {**here, **standing[pool.name]}, whole, capped))
+        require_budget(program, self.problem, tuple(nodes))
+        self.exact = all(n.exact for n in nodes)
+        return nodes
+
+    def _cost(self, nodes: list[Nodes]) -> Terms:
+        costs = [*bill_of(nodes), *risk_of(nodes, self.problem.start_hours)]
+        return [(variable, cost / self.unit) for variable, cost in costs if cost > 0]
+
+    # --- prices ---
+
+    def _price_rounds(self, deadline: float) -> bool:
+        """Columns at prices, prices from columns, until the bound stands; then the best choice of columns."""
+        if not all(self._ask(i, oracle.fair_prices, deadline) for i, oracle in enumerate(self.oracles)):
+            return False
+        stale = 0
+        for _ in range(_ROUNDS):
+            master = self._master(whole=False, deadline=deadline)
+            if not master.answer.found:
+                return False
+            # what the columns not yet found could save at most, model by model
+            saving = sum(self._saving(i, master, deadline) for i in range(len(self.oracles)))
+            stale = 0 if self._raise(master.answer.objective - saving) else stale + 1
+            if saving <= self.gap / 4 * master.answer.objective or stale >= _STALE or monotonic() > deadline:
+                break
+        self._choose(deadline)
+        return True
+
+    def _saving(self, i: int, master: _Master, deadline: float) -> float:
+        """What earlier answers prove to be little is not asked again."""
+        prices, paid = self._prices(self.oracles[i], master), float(master.one_each[i].pi)
+        least = max(cut.least(prices) for cut in self.cuts[i])
+        if least < paid * (1 - self.gap / 8):
+            asked = self._ask(i, prices, deadline)
+            least = asked.bound if asked else least
+        return max(0.0, paid - least)
+
+    def _ask(self, i: int, prices: Prices, deadline: float) -> Cut | None:
+        found = self.oracles[i].cheapest(prices, deadline, min(1e-3, self.gap / 4))
+        if found is None:
+            return None
+        cut, column = found
+        self.cuts[i].append(cut)
+        self.columns[i][column] = None
+        return cut
+
+    def _raise(self, bound: float) -> bool:
+        better = self.exact and bound > self.bound * (1 + self.gap / 20)
+        self.bound = max(self.bound, bound) if self.exact else 0.0
+        return better
+
+    def _prices(self, oracle: Oracle, master: _Master) -> dict[Place, float]:
+        pools = {nodes.pool.name: nodes for nodes in master.nodes}
+        return {(key, pool): pools[pool].price_of(oracle.sizes[key]) for key, pool in oracle.places}
+
+    def _master(self, whole: bool, deadline: float) -> _Master:
+        """One column of each model on the nodes of all pools. Relaxed, there are nodes beyond the stock, at several
+        times their price: so there is always an answer, and prices stay within reason."""
+        program = Program()
+        standing: Standing = defaultdict(lambda: defaultdict(list))
+        costs: Terms = []
+        choices, rows = [], []
+        for oracle, columns in zip(self.oracles, self.columns, strict=True):
+            chosen = [program.variable(1, whole) for _ in columns]
+            choices.append(chosen)
+            for variable, column in zip(chosen, columns, strict=True):
+                costs.append((variable, column.switching))
+                for (key, pool), count in column.replicas:
+                    standing[pool][oracle.sizes[key]].append((variable, float(count)))
+            rows.append(program.require([(variable, 1.0) for variable in chosen], EQ, 1))
+        nodes = self._add_pools(program, standing, whole, capped=whole)
+        for each in nodes if not whole else ():
+            over = [program.variable(each.pool.max_nodes * times, whole=False) for times, _ in _BEYOND]
+            program.require([(each.bought, 1.0), *((variable, -1.0) for variable in over)], LE, each.pool.max_nodes)
+            price = max(each.pool.price_per_node_hour / self.unit, 0.01)
+            costs += [(variable, price * dearer) for variable, (_, dearer) in zip(over, _BEYOND, strict=True)]
+        answer = program.minimise([*self._cost(nodes), *costs], deadline, self.gap / 4, whole)
+        return _Master(answer, nodes, choices, rows)
+
+    def _choose(self, deadline: float) -> None:
+        master = self._master(whole=True, deadline=deadline)
+        if master.answer.found:
+            columns = [
+                max(zip(columns, chosen, strict=True), key=lambda pair: pair[1].varValue or 0.0)[0]
+                for columns, chosen in zip(self.columns, master.choices, strict=True)
+            ]
+            self._keep(master.answer.objective, columns, master.nodes)
+
+    def _keep(self, objective: float, columns: list[Column], nodes: list[Nodes]) -> None:
+        if objective < self.best.objective:
+            found = {n.pool.name: n.bought.varValue or 0.0 for n in nodes}
+            self.best = Best(objective, tuple(columns), found)
+
+    # --- whole replicas without flows ---
+
+    def _cut_rounds(self, deadline: float) -> None:
+        """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
+        the others: a plan."""
+        self._raise(self._nodes_first(deadline))
+        for _ in range(_ROUNDS):
+            if self.closed or monotonic() > deadline:
+                return
+            master = self._cut_program()
+            answer = master.program.minimise(master.costs, deadline, self.gap / 2)
+            if not answer.found:
+                return
+            self._raise(answer.bound)
+            counts = [
+                {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
+                for serving in master.servings
+            ]
+            broken = [cut is not None for cut in self._separate(counts, deadline)]
+            if any(broken):
+                self._repair(counts, broken, deadline)
+            else:
+                columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
+                self._keep(answer.objective, columns, master.nodes)
+                return
+
+    def _nodes_first(self, deadline: float) -> float:
+        """A bound: nodes are whole and replicas need not be, beyond what the cuts know of it."""
+        master = self._cut_program(whole=False)
+        answer = master.program.minimise(master.costs, deadline, self.gap / 4)
+        return answer.bound if answer.found else 0.0
+
+    def _cut_program(self, whole: bool = True) -> _CutProgram:
+        program = Program()
+        servings = [Serving(oracle.model, oracle.kinds) for oracle in self.oracles]
+        standing: Standing = defaultdict(lambda: defaultdict(list))
+        costs: Terms = []
+        for i, (oracle, serving) in enumerate(zip(self.oracles, servings, strict=True)):
+            add_replicas(program, serving, everything=True, whole=whole)
+            starting = oracle.switching_of(program, serving)
+            costs += starting
+            for (key, pool), variable in serving.replicas.items():
+                standing[pool][oracle.sizes[key]].append((variable, 1.0))
+            for cut in self.cuts[i]:
+                _require_cut(program, serving, cut, starting)
+        nodes = self._add_pools(program, standing, whole=True)
+        return _CutProgram(program, servings, nodes, [*self._cost(nodes), *costs])
+
+    def _separate(self, counts: list[dict[Place, int]], deadline: float) -> list[Cut | None]:
+        found = []
+        for i, oracle in enumerate(self.oracles):
+            cut = oracle.missing(counts[i], deadline)
+            if cut is not None:
+                self.cuts[i].append(cut)
+                self._ask(i, cut.prices, deadline)  # stronger, as replicas are whole
+            found.append(cut)
+        return found
+
+    def _repair(self, counts: list[dict[Place, int]], broken: list[bool], deadline: float) -> None:
+        """The models that are served stay; the others are planned one after the other on what is left."""
+        columns: list[Column | None] = [
+            None if bad else oracle.column(mine) for oracle, mine, bad in zip(self.oracles, counts, broken, strict=True)
+        ]
+        for i in (i for i, bad in enumerate(broken) if bad):
+            columns[i], objective, nodes = self._replan(i, columns, deadline)
+            if columns[i] is None:
+                return
+        for i, column in enumerate(columns):
+            if column is not None:
+                self.columns[i][column] = None
+        self._keep(objective, [column for column in columns if column is not None], nodes)
+
+    def _replan(
+        self, i: int, columns: list[Column | None], deadline: float
+    ) -> tuple[Column | None, float, list[Nodes]]:
+        """The cheapest way to serve one model beside the others' replicas."""
+        program, oracle = Program(), self.oracles[i]
+        serving = add_serving(program, self.problem, oracle.model, True, oracle.kinds, linked=False)
+        standing: Standing = defaultdict(lambda: defaultdict(list))
+        for (key, pool), variable in serving.replicas.items():
+            standing[pool][oracle.sizes[key]].append((variable, 1.0))
+        one = program.constant()
+        starting = oracle.switching_of(program, serving)
+        for other, column in zip(self.oracles, columns, strict=True):
+            if column is not None and other is not oracle:
+                starting.append((one, column.switching))
+                for (key, pool), count in column.replicas:
+                    standing[pool][other.sizes[key]].append((one, float(count)))
+        nodes = self._add_pools(program, standing, whole=True)
+        answer = program.minimise([*self._cost(nodes), *starting], deadline, self.gap / 4, lean=True)
+        if not answer.found:
+            return None, inf, nodes
+        counts = {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
+        return oracle.column(counts), answer.objective, nodes
+
+
+def _require_cut(program: Program, serving: Serving, cut: Cut, starting: Terms) -> None:
+    largest = max(cut.prices.values(), default=0.0)
+    if largest <= 0:
+        return
+    terms = [
+        (serving.replicas[place], price / largest) for place, price in cut.prices.items() if price > 1e-9 * largest
+    ]
+    terms += [(variable, cost / largest) for variable, cost in starting] if cut.switching else []
+    program.require(terms, GE, cut.bound / largest * (1 - _SAFE))
