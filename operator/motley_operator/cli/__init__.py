@@ -14,6 +14,7 @@ PLANNED, INVALID, INCOMPLETE, UNSOLVED = 0, 2, 3, 4
 _EXAMPLES = """\
 examples:
   {prog} plan -f models.yaml -f pools.yaml       what would run where, and what it would cost
+  {prog} plan -f deploy/ --plot plan.html        and a picture of it
   {prog} plan -f deploy/ -o json                 every .yaml, .yml and .json file of a folder
   kubectl get gpupools,models,profiles -A -o yaml | {prog} plan -f -
                                                  plan anew for what a cluster declares
@@ -144,6 +145,12 @@ def _add_plan(commands: "Commands", prog: str) -> None:
     )
     plan.add_argument(
         "--explain", action="store_true", help="why it is so, and what else could be: takes up to the time limit again"
+    )
+    plan.add_argument(
+        "--plot",
+        type=_picture,
+        metavar="FILE",
+        help="also draw which GPU serves which request size, and the cost; a name that ends with .png, .svg or .html",
     )
     plan.add_argument("--against", metavar="CURRENT.json", help="what would change from an earlier output of -o json")
 
@@ -280,6 +287,12 @@ def _rate(text: str) -> float:
     return value
 
 
+def _picture(text: str) -> str:
+    if not text.endswith((".png", ".svg", ".html")):
+        raise argparse.ArgumentTypeError(f"must end with .png, .svg or .html, not {text!r}")
+    return text
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -300,7 +313,7 @@ def _version(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from motley_operator.cli.plan import run
 
-    return run(options.filename, options.output, options.time_limit, options.explain, options.against)
+    return run(options.filename, options.output, options.time_limit, options.explain, options.against, options.plot)
 
 
 def _solve(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@ One model, one replica per instance; Kubernetes and the operator have no part in
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import ceil, floor, fsum, inf
@@ -43,6 +43,8 @@ PACKED = 5e-7
 EACH: Mapping[str, int] = MappingProxyType({})
 """No packs."""
 SUM_TOLERANCE = 1e-6
+ROUNDING = 1e-5
+"""Of a bucket: so much left out by a solver in trouble with large numbers is served all the same."""
 LISTED = 20
 """Buckets that a reason names."""
 
@@ -144,20 +146,36 @@ def _unknown(value: Mapping[str, Any], known: tuple[str, ...], *where: str) -> I
 
 
 def problem_of(config: Config, packs: Mapping[str, int] = EACH) -> Problem:
-    """One pool per GPU type, one pack of instances per node, and as many nodes as pay at all or `max` allows."""
+    """One pool per GPU type, one pack of instances per node, and as many nodes as may pay; types that never do are left
+    out, for their price would only blur the others'."""
     buckets = {cell: Bucket(*cell) for cell in config.rates}
-    highest = _highest_bill(config)
+    most = _most_instances(config)
     configurations, pools = [], []
     for name, gpu in config.gpus.items():
         pack = packs.get(name, 1)
-        useful = min(_needed(config, gpu), highest / gpu.cost if gpu.cost else inf)
-        most = ceil(useful / pack) + 1 if _endless(config, gpu) else gpu.most or 0
-        pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost * pack, most))
+        if most[name] < 1:
+            continue
+        pools.append(Pool(name, name, 1, 0.0, 0.0, gpu.cost * pack, ceil(most[name] / pack)))
         able = {cell: gpu.tputs[cell] * pack for cell in config.rates if _serves(config, gpu, cell)}
         capacities = tuple(Capacity(buckets[cell], tput, tput) for cell, tput in able.items())
         configurations.append(Configuration(name, name, 1, (name,), capacities, EngineSettings(0, 0, 0), gpus=1))
     loads = tuple(BucketLoad(buckets[cell], rate) for cell, rate in config.rates.items())
     return Problem((ModelDemand("melange", loads, tuple(configurations)),), tuple(pools), headroom=config.headroom)
+
+
+def _most_instances(config: Config) -> Mapping[str, int]:
+    """Of each type: what all load takes, what no more than the highest bill buys, and `max`."""
+    highest = _highest_bill(config) * (1 + 1e-9)
+    return {
+        name: min(
+            [
+                ceil(_needed(config, gpu)) + 1,
+                *([floor(highest / gpu.cost)] if gpu.cost else []),
+                *([] if gpu.most is None else [gpu.most]),
+            ]
+        )
+        for name, gpu in config.gpus.items()
+    }
 
 
 def _packs(config: Config) -> Mapping[str, int]:
@@ -169,16 +187,20 @@ def _packs(config: Config) -> Mapping[str, int]:
 
 
 def _highest_bill(config: Config) -> float:
-    """Some mix costs no more: every bucket that may at its cheapest type without a cap, and all that caps allow."""
+    """If all load can be served, then by some mix that costs no more: every bucket at its cheapest type without a cap;
+    and where there is none for it, all instances of those with a cap that serve it."""
     loads: dict[str, float] = {}
+    capped: set[str] = set()
     for cell in config.rates:
-        bills = {name: bill for name, bill in _bills(config, cell).items() if _endless(config, config.gpus[name])}
-        if bills:
-            best = min(bills, key=lambda name: bills[name])
+        bills = _bills(config, cell)
+        endless = [name for name in bills if _endless(config, config.gpus[name])]
+        if endless:
+            best = min(endless, key=lambda name: bills[name])
             loads[best] = loads.get(best, 0.0) + _instances(config, config.gpus[best], cell)
-    capped = [gpu for gpu in config.gpus.values() if not _endless(config, gpu)]
-    everything = fsum(ceil(load) * config.gpus[name].cost for name, load in loads.items())
-    return everything + fsum((gpu.most or 0) * gpu.cost for gpu in capped)
+        else:
+            capped |= bills.keys()
+    whole = fsum(ceil(load) * config.gpus[name].cost for name, load in loads.items())
+    return whole + fsum((config.gpus[name].most or 0) * config.gpus[name].cost for name in capped)
 
 
 def _bills(config: Config, cell: Cell) -> dict[str, float]:
@@ -222,18 +244,22 @@ def answer(config: Config, time_limit: float | None) -> Json:
             return _without_plan("infeasible", "; ".join(found), started)
         case Unsolved(reason=reason):
             return _without_plan("unsolved", reason, started)
-        case Plan(complete=False, proven=True):
-            return _without_plan("infeasible", _too_small_caps(config, outcome), started)
-        case Plan(complete=False):
-            return _without_plan("unsolved", "no plan that serves all load was found in time: allow more", started)
-    counts = {name: _count(config, outcome, name, packs.get(name, 1)) for name in config.gpus}
+    left = {_cell(one.bucket): one.rate for one in outcome.unserved}
+    if any(rate > ROUNDING * config.rates[cell] for cell, rate in left.items()):
+        if outcome.proven:
+            return _without_plan("infeasible", _too_small_caps(config, left), started)
+        return _without_plan("unsolved", "no plan that serves all load was found in time: allow more", started)
+    assignment = list(_assignment(outcome))
+    counts = {name: _count(config, outcome, assignment, name, packs.get(name, 1)) for name in config.gpus}
     cost = fsum(count * config.gpus[name].cost for name, count in counts.items())
+    bound = min(cost, outcome.lower_bound - waste)
+    exact = cost - bound <= 1.001 * RELATIVE_GAP * cost
     return {
-        "status": "optimal" if outcome.proven else "feasible",
+        "status": "optimal" if exact else "feasible",
         "cost": cost,
-        "lower_bound": min(cost, outcome.lower_bound - waste),
+        "lower_bound": bound,
         "counts": counts,
-        "assignment": list(_assignment(outcome)),
+        "assignment": assignment,
         "reason": "",
         "solve_seconds": monotonic() - started,
     }
@@ -262,15 +288,12 @@ def _without_plan(status: str, reason: str, started: float) -> Json:
     }
 
 
-def _count(config: Config, plan: Plan, name: str, pack: int) -> int:
-    """All packs, without what the last one has to spare."""
+def _count(config: Config, plan: Plan, assignment: list[Json], name: str, pack: int) -> int:
+    """All packs, without what the last one has to spare; more where rounding left some load out."""
     packed = pack * sum(allocation.replicas for allocation in plan.allocations if allocation.pool == name)
-    routes = [route for route in plan.assignment if route.configuration == name]
-    cells = [(route.bucket.input_tokens, route.bucket.output_tokens) for route in routes]
-    load = fsum(
-        route.share * _instances(config, config.gpus[name], cell) for route, cell in zip(routes, cells, strict=True)
-    )
-    return packed - max(0, min(pack - 1, floor(packed - load)))
+    mine = [route for route in assignment if route["gpu"] == name]
+    load = fsum(route["share"] * _instances(config, config.gpus[name], tuple(route["bucket"])) for route in mine)
+    return ceil(load) if load > packed * (1 + ROUNDING / 10) else packed - min(pack - 1, max(0, floor(packed - load)))
 
 
 def _assignment(plan: Plan) -> Iterator[Json]:
@@ -279,33 +302,47 @@ def _assignment(plan: Plan) -> Iterator[Json]:
     for route in plan.assignment:
         totals[route.bucket] = totals.get(route.bucket, 0.0) + route.share
     for route in sorted(plan.assignment, key=lambda one: one.bucket):
-        cell = [route.bucket.input_tokens, route.bucket.output_tokens]
-        yield {"bucket": cell, "gpu": route.configuration, "share": route.share / totals[route.bucket]}
+        share = route.share / totals[route.bucket]
+        yield {"bucket": list(_cell(route.bucket)), "gpu": route.configuration, "share": share}
+
+
+def _cell(bucket: Bucket) -> Cell:
+    return bucket.input_tokens, bucket.output_tokens
 
 
 def _hopeless(config: Config) -> Iterator[str]:
-    """Why no number of instances would do."""
+    """Why no mix would do, as far as that is plain without solving."""
     without: list[Cell] = []
     forbidden: dict[str, list[Cell]] = {}
+    used: dict[Cell, float] = {}  # of buckets that depend on caps: the least part of any one cap
     for cell in config.rates:
-        able = [name for name, gpu in config.gpus.items() if _serves(config, gpu, cell)]
+        able = {name: gpu for name, gpu in config.gpus.items() if _serves(config, gpu, cell)}
         if not able:
             without.append(cell)
-        elif all(config.gpus[name].most == 0 for name in able):
+        elif all(gpu.most == 0 for gpu in able.values()):
             forbidden.setdefault(" and ".join(map(shown, able)), []).append(cell)
+        elif not any(_endless(config, gpu) for gpu in able.values()):
+            used[cell] = min(_instances(config, gpu, cell) / gpu.most for gpu in able.values() if gpu.most)
     if without:
         beyond = any(gpu.tputs[cell] for cell in without for gpu in config.gpus.values())
         limit = f" with {MOST_INSTANCES:g} instances or fewer" if beyond else ": its tputs are 0 everywhere"
         yield f"no GPU type serves {_listed(without)}{limit}"
     for names, cells in forbidden.items():
         yield f"only {names} may serve {_listed(cells)}, and max is 0"
+    if fsum(used.values()) > sum(not _endless(config, gpu) for gpu in config.gpus.values()) * (1 + ROUNDING):
+        yield f"the caps ({_caps(config, used)}) are too small for {_listed(list(used))}"
 
 
-def _too_small_caps(config: Config, plan: Plan) -> str:
-    left = {(one.bucket.input_tokens, one.bucket.output_tokens): one.rate for one in plan.unserved}
-    able = {name: gpu for name, gpu in config.gpus.items() if any(gpu.tputs[cell] > 0 for cell in left)}
-    caps = ", ".join(f"{shown(name)} {gpu.most}" for name, gpu in able.items() if gpu.most is not None)
-    return f"the caps (max: {caps}) leave {sum(left.values()):.4g} requests/s of {_listed(list(left))} unserved"
+def _too_small_caps(config: Config, left: Mapping[Cell, float]) -> str:
+    return (
+        f"the caps ({_caps(config, left)}) leave {fsum(left.values()):.4g} requests/s of {_listed(list(left))} unserved"
+    )
+
+
+def _caps(config: Config, cells: Collection[Cell]) -> str:
+    """Of the types that serve any of these buckets."""
+    able = {name: gpu.most for name, gpu in config.gpus.items() if any(gpu.tputs[cell] > 0 for cell in cells)}
+    return "max: " + ", ".join(f"{shown(name)} {most}" for name, most in able.items() if most is not None)
 
 
 def _listed(cells: list[Cell]) -> str:

@@ -4,7 +4,7 @@ is done elsewhere; the decision is the operator's own."""
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,10 +26,18 @@ from motley_operator.solving import Solver
 from motley_solver.plan import Plan
 
 
-def run(paths: Sequence[str], output: str, time_limit: float, explain: bool = False, against: str | None = None) -> int:
-    """`against` is the file of an earlier report to compare with."""
+def run(
+    paths: Sequence[str],
+    output: str,
+    time_limit: float,
+    explain: bool = False,
+    against: str | None = None,
+    plot: str | None = None,
+) -> int:
+    """`against` is the file of an earlier report to compare with, `plot` the file of a picture to write."""
     try:
         earlier = earlier_report(against) if against else None
+        draw = _drawing(plot) if plot else None
     except BadInput as error:
         print(error, file=sys.stderr)
         return INVALID
@@ -53,8 +61,31 @@ def run(paths: Sequence[str], output: str, time_limit: float, explain: bool = Fa
                 found["explanation"] = explanation(outcome, formulation, view, _formulated, time_limit)
     if earlier is not None:
         found["changes"] = changes(earlier, found)
+    if draw and not draw(found):
+        return INVALID
     _print(found, output)
     return {report.PLANNED: PLANNED, report.UNSOLVED: UNSOLVED}.get(found["status"], INCOMPLETE)
+
+
+def _drawing(path: str) -> Callable[[report.Json], bool]:
+    """What draws a report, asked for before anything is planned; BadInput where matplotlib is missing."""
+    try:
+        from motley_operator.cli.plot import write
+    except ImportError as error:
+        raise BadInput(f"--plot: {error}; install it: pip install 'motley-fleet[plot]'") from error
+
+    def draw(found: report.Json) -> bool:
+        if found["costPerHour"] is None:
+            print("note: there is no plan to draw", file=sys.stderr)
+            return True
+        try:
+            write(found, path)
+        except OSError as error:
+            print(f"--plot: {path}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+            return False
+        return True
+
+    return draw
 
 
 def _formulated(view: FleetView) -> Formulation:

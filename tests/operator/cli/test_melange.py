@@ -200,13 +200,39 @@ def test_a_bucket_whose_only_type_is_capped_at_none_is_named(run: Run) -> None:
 
 def test_caps_that_are_too_small_are_named_with_what_is_left(run: Run) -> None:
     config = changed()
-    config["gpu_info"]["L4"]["max"], config["gpu_info"]["A100"]["max"] = 2, 1
+    config["gpu_info"]["L4"]["max"], config["gpu_info"]["A100"]["max"] = 5, 1
+    config["gpu_info"]["T4"] = {"cost": 0.5, "tputs": [[0.1, 0.0], [0.0, 0.0]], "max": 1}
     ran = run(config)
     assert ran.code == 3
     assert ran.answer["status"] == "infeasible"
     assert ran.answer["reason"].startswith("the caps (max: ")
     assert "A100 1" in ran.answer["reason"] and "requests/s of bucket" in ran.answer["reason"]
     assert run(config, "-o", "table").out.startswith("infeasible: the caps (max: ")
+
+
+def test_caps_that_are_far_too_small_are_seen_without_solving(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(melange, "solve")
+    config = changed(total_request_rate=1e9)
+    config["gpu_info"]["A100"]["max"] = 3
+    ran = run(config)
+    assert ran.code == 3
+    assert ran.answer["reason"] == "the caps (max: A100 3) are too small for bucket [1, 1]"
+
+
+def test_what_costs_nothing_is_used_first(run: Run) -> None:
+    config = changed()
+    config["gpu_info"]["A100"]["cost"] = 0
+    ran = run(config)
+    assert (ran.answer["cost"], ran.answer["counts"]["L4"]) == (0.0, 0)
+    assert broken(config, ran.answer) == []
+
+
+def test_a_type_too_dear_to_be_used_does_not_blur_the_others(run: Run) -> None:
+    config = changed()
+    config["gpu_info"]["gold"] = {"cost": 1e9, "tputs": [[9, 5], [6, 2.5]]}
+    answer = run(config).answer
+    assert answer["counts"] == {"L4": 6, "A100": 1, "gold": 0}
+    assert answer["lower_bound"] == pytest.approx(answer["cost"], rel=1e-9)
 
 
 def test_a_throughput_next_to_nothing_serves_nothing_and_gives_no_absurd_count(
