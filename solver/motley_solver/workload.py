@@ -10,8 +10,8 @@ from typing import TypeVar
 SMALLEST_INPUT, SMALLEST_OUTPUT = 64, 16  # tokens; the first edges of the grid, which goes on without end
 STEPS = 4
 """Edges per doubling. Tokens as planned over true tokens of five traces (Azure code and conversation, Mooncake, AIBrix,
-arXiv) in at most MOST_BUCKETS: 1.34, 1.40, 1.47, 1.45 and 1.33 with one edge per doubling; 1.21, 1.19, 1.23, 1.23 and 1.19
-with two; 1.18, 1.09, 1.17, 1.19 and 1.13 with four. With eight the merging takes back what is gained. Only sizes that
+arXiv) in at most MOST_BUCKETS: 1.34, 1.40, 1.47, 1.45 and 1.33 with one edge per doubling; 1.21, 1.19, 1.23, 1.23 and
+1.19 with two; 1.18, 1.09, 1.17, 1.19 and 1.13 with four. With eight the merging takes back what is gained. Only sizes that
 occur become buckets, so the one grid serves chat and prompts of 190,000 tokens (Mooncake)."""
 TINY = 1e-3  # of all input plus of all output tokens
 MOST_BUCKETS = 60
