@@ -1,7 +1,7 @@
 """One model by itself: its cheapest whole replicas at given prices, and whether given replicas can serve it.
 Two questions to which the decomposition of a large fleet needs answers, with proofs that hold for all other plans."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -14,7 +14,7 @@ from motley_solver.ilp.serving import Kind, Serving, add_serving, kinds_of, star
 from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Pool, Problem
 
-_OVERLOAD = 1e-7  # replicas: a load within the tolerance
+_OVERLOAD = 2e-8  # replicas; less than the smallest load that is planned
 
 Place = tuple[str, str]  # configuration and pool
 Prices = Mapping[Place, float]  # of one replica
@@ -94,12 +94,7 @@ class Oracle:
         np.fill_diagonal(cheaper, False)
         dull = (cheaper & ample[:, None]).any(axis=0)
         kept = {place for place, out in zip(self.places, dull, strict=True) if not out or place in self._running}
-        found = []
-        for kind in self.kinds:
-            members = [(c, tuple(p for p in room if (c.key, p.name) in kept)) for c, room in kind.members]
-            if any(room for _, room in members):
-                found.append(replace(kind, members=tuple((c, room) for c, room in members if room)))
-        return tuple(found)
+        return self._only(kept)
 
     @cached_property
     def _substitutes(self) -> tuple[NDArray[np.int_], NDArray[np.bool_], NDArray[np.float64]]:
@@ -138,8 +133,8 @@ class Oracle:
         return add_serving(self._relaxed, self.problem, self.model, True, self.kinds, self._overload, linked=False)
 
     def missing(self, counts: Mapping[Place, float], deadline: float) -> Cut | None:
-        """None where these replicas serve the model; its flows are then those of `serving_by`. Otherwise a cut that
-        they break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
+        """None where these replicas serve the model, otherwise a cut that they
+        break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
         for place, variable in self._checked.replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
         answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
@@ -149,6 +144,20 @@ class Oracle:
         return Cut(slopes, answer.objective + sum(slopes[p] * counts.get(p, 0) for p in slopes), switching=False)
 
     def serving_by(self, column: Column, deadline: float) -> Serving:
-        """The flows to these replicas, as values of its variables."""
-        self.missing(dict(column.replicas), deadline)
-        return self._checked
+        """The flows to these replicas and no others, as values of its variables."""
+        program, counts = Program(), dict(column.replicas)
+        overload = program.variable(None, whole=False)
+        kinds = self._only(set(counts))
+        serving = add_serving(program, self.problem, self.model, True, kinds, overload, linked=False)
+        for place, variable in serving.replicas.items():
+            program.fix(variable, counts[place])
+        program.minimise([(overload, 1.0)], deadline, 0.0, whole=False)
+        return serving
+
+    def _only(self, places: Container[Place]) -> tuple[Kind, ...]:
+        found = []
+        for kind in self.kinds:
+            members = [(c, tuple(p for p in room if (c.key, p.name) in places)) for c, room in kind.members]
+            if any(room for _, room in members):
+                found.append(replace(kind, members=tuple((c, room) for c, room in members if room)))
+        return tuple(found)
