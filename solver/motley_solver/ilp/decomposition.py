@@ -190,6 +190,8 @@ class Decomposition:
         """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
         the others: a plan."""
         self._raise(self._nodes_first(deadline))
+        if not self.closed:
+            self._improve(deadline)
         for _ in range(_ROUNDS):
             if self.closed or monotonic() > deadline:
                 return
@@ -255,6 +257,23 @@ class Decomposition:
             if column is not None:
                 self.columns[i][column] = None
         self._keep(objective, [column for column in columns if column is not None], nodes)
+
+    def _improve(self, deadline: float) -> None:
+        """Each model in turn is planned anew beside the others; then the best choice of all columns."""
+        if self.best.objective == inf:
+            return
+        columns: list[Column | None] = list(self.best.columns)
+        before = objective = self.best.objective
+        for i, column in enumerate(columns):
+            found, cost, nodes = self._replan(i, columns, deadline)
+            if found is not None and cost < objective - 1e-9 and found != column:
+                columns[i], objective = found, cost
+                self.columns[i][found] = None
+                self._keep(objective, [each for each in columns if each is not None], nodes)
+            if self.closed or monotonic() > deadline:
+                return
+        if objective < before:
+            self._choose(deadline)
 
     def _replan(
         self, i: int, columns: list[Column | None], deadline: float
