@@ -1,28 +1,26 @@
-"""How many requests per second one replica serves of one bucket within the SLO, and with which engine settings.
-Analytic steady state of chunked prefill; it knows step times and memory, not prices or stock, and simulates nothing."""
+"""How many requests per second one replica serves of one bucket within the SLO, in which role and with which engine
+settings. It knows step times, memory and SLOs, not prices or stock; how requests fare is found by `attainment`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil, floor, inf, log, sqrt
-from statistics import NormalDist
-from typing import NamedTuple
+from math import floor, inf
 
+from motley_solver.attainment import Case, alone, best_effort_rate, highest_rates
 from motley_solver.hardware import GIB, DType, Gpu, ModelShape
-from motley_solver.problem import Capacity, Configuration, EngineSettings, Shortfall, Slo
+from motley_solver.policy.batching import Limits
+from motley_solver.problem import Capacity, Configuration, EngineSettings, Role, Shortfall, ShortfallKind, Slo
 from motley_solver.steptime import Source, StepTime
 from motley_solver.workload import Bucket, BucketLoad
 
 MEMORY_UTILISATION = 0.90  # vLLM's gpu_memory_utilization
 ACTIVATION_GIB = 1.5  # per GPU: activations, CUDA graphs, communication buffers
-TOKEN_BUDGETS = (2048, 8192, 512)  # in order of preference among nearly equal ones; those between gain hardly 1 %
+TOKEN_BUDGETS = (8192, 4096, 2048, 1024, 512)
+DEFAULT_BUDGET, DEFAULT_SEQUENCES = 2048, 256  # where nothing is known of the engine
 MAX_SEQUENCES = 512  # not above the smallest token budget
 SHORT_SEQUENCE = 64  # tokens
-ROUTER_SECONDS = 0.01  # TTFT is measured at the router
-MINIMUM_LOAD = 0.02  # an SLO that holds only on an all but idle replica is not met: counts would be absurd
-SCALE = 1.004  # step between the rates that are tried
-LEAST_MARKS = ceil(-log(MINIMUM_LOAD) / log(SCALE))
-HIGHEST_QUANTILE = 0.999
+HOP_SECONDS = 0.01  # through the router
+DECODE_WAIT = 0.1  # of the TTFT target, to wait for a seat on a decode replica
+KNOWN = 20_000  # answers that are remembered
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class ThroughputTable:
     max_model_len: int
     source: Source = "Measured"
     error: float = 0.0
-    max_num_batched_tokens: int = 2048
-    max_num_seqs: int = 256
+    max_num_batched_tokens: int = DEFAULT_BUDGET
+    max_num_seqs: int = DEFAULT_SEQUENCES
 
 
 @dataclass(frozen=True)
@@ -78,187 +76,135 @@ def engine_of(
     return Engine(step_time, kv_tokens, min([kv_tokens, *limits[:1]]))
 
 
-class _State(NamedTuple):
-    """A replica under a steady load of one bucket. Quantiles are those of the attainment."""
-
-    utilisation: float
-    sequences: float  # quantile of the concurrent decodes
-    kv_tokens: float
-    tpot: float
-    ttft: float
-
-
-_OVERLOADED = _State(inf, inf, inf, inf, inf)
-
-
-@lru_cache(maxsize=64)
-def _normal_quantile(attainment: float) -> float:
-    return NormalDist().inv_cdf(min(max(attainment, 0.5), HIGHEST_QUANTILE))
-
-
-class Replica:
-    """One engine under requests of one size: what does not depend on their rate is worked out once."""
-
-    __slots__ = (
-        "base",
-        "between",
-        "budget",
-        "decode",
-        "decodes",
-        "miss",
-        "prefill",
-        "quantile",
-        "size",
-        "total",
-        "work",
-    )
-
-    def __init__(self, engine: Engine, bucket: Bucket, attainment: float, budget: int) -> None:
-        t, self.size, self.decodes = engine.step_time, bucket.input_tokens, bucket.output_tokens - 1
-        context = self.size + bucket.output_tokens / 2
-        self.base, self.budget = t.base, budget
-        self.prefill = self.size * (t.per_prefill_token + t.per_prefill_token_context * self.size / 2)
-        self.decode = t.per_decode_sequence + t.per_context_token * context
-        self.total = self.size + bucket.output_tokens  # counted whole, so that hardly any sequence is preempted
-        self.work = self.prefill + self.decodes * self.decode  # seconds of one request beside the iterations' base
-        self.between = max(1, self.decodes)
-        self.quantile = _normal_quantile(attainment)
-        self.miss = 1 - min(max(attainment, 0.5), HIGHEST_QUANTILE)
-
-    def bound(self, kv_tokens: int) -> float:
-        """A rate that no steady state exceeds, and mostly not far above the highest."""
-        sequences = min(MAX_SEQUENCES, self.budget * 7 / 8, (kv_tokens - self.size) / self.total)
-        alone = self.prefill + self.size * self.base / self.budget
-        return min(0.9 / self.work, 0.9 / alone, self.rate_of(sequences))
-
-    def rate_of(self, sequences: float) -> float:
-        """The rate at which the quantile of concurrent decodes is this: the law below, solved for it."""
-        mean = ((sqrt(self.quantile**2 + 4 * sequences) - self.quantile) / 2) ** 2
-        return mean / (self.decodes * self.base + mean * self.work)
-
-    def state(self, rate: float) -> _State:
-        """Little's law for decodes; Poisson variation of decodes and of the prefills between them for TPOT; a queue
-        with fixed service time (M/D/1, exponential tail) for TTFT.
-
-        Every iteration carries rate·T·input prefill tokens, so T = base + rate·T·work, hence
-        T = base / (1 − rate·work)."""
-        size, prefill, decode, base, between = self.size, self.prefill, self.decode, self.base, self.between
-        busy = rate * self.work
-        if busy >= 1:
-            return _OVERLOADED
-        step = base / (1 - busy)
-        sequences = rate * self.decodes * step
-        spread = self.quantile * sqrt(sequences)
-        crowd = sequences + spread
-        free = self.budget - crowd
-        if free < self.budget / 8 or rate * size * step > free:
-            return _OVERLOADED
-        idle_step = base + decode * (crowd + 1)
-        service = size / free * (base + decode * sequences) + prefill
-        queue = rate * service
-        if queue >= 1:
-            return _OVERLOADED
-        waits = log(queue / self.miss) if queue > self.miss else 0.0
-        wait = waits * service / (2 * (1 - queue))
-        # prefills that come in between stretch the time in which more can come: the spread of a first passage
-        stretch = 1 / (1 - rate * prefill)
-        part = prefill / between
-        tpot = step + decode + wait / between + spread * stretch * sqrt(decode * decode + part * part)
-        chunk = prefill if size < free else prefill * free / size
-        longest = idle_step + chunk if self.decodes else 0.0
-        behind = queue * chunk  # the last chunk shares its iteration with the next prompt
-        ttft = ROUTER_SECONDS + wait + idle_step * (1 + ceil(size / free)) + prefill + behind
-        kv_tokens = crowd * self.total + size * (1 + queue)
-        return _State(max(busy, queue), crowd, kv_tokens, max(step, min(tpot, longest)), ttft)
-
-
-def _rate(mark: int) -> float:
-    """Rates are sought on a geometric scale, so that a looser target never finds a lower one by rounding."""
-    return SCALE**mark
-
-
-def _mark(rate: float) -> int:
-    """The highest mark that is not above the rate."""
-    return floor(log(rate) / log(SCALE))
-
-
-def _highest(upper: int, holds: Callable[[float], bool], lower: int | None = None) -> int:
-    """The highest mark up to `upper` whose rate holds. `holds` must hold at `lower` (without one: at some low rate) and
-    below any rate where it does."""
-    if holds(_rate(upper)):
-        return upper
-    stride = 8
-    found = upper - stride
-    while (lower is None or found > lower) and not holds(_rate(found)):
-        upper, stride = found, 2 * stride
-        found -= stride
-    found = found if lower is None else max(found, lower)
-    while upper - found > 1:
-        middle = (found + upper) // 2
-        if holds(_rate(middle)):
-            found = middle
-        else:
-            upper = middle
-    return found
-
-
-def seats(engine: Engine, slo: Slo) -> int:
+def seats(engine: Engine, slo: Slo, role: Role = "aggregated") -> int:
     """How many sequences an engine takes at once: what memory holds of short ones and what leaves TPOT within its
     target. Traffic has no say, so that another load does not restart engines."""
-    t = engine.step_time
-    within = (slo.tpot_seconds - t.base) / t.per_decode_sequence if t.per_decode_sequence else inf
-    most = min(MAX_SEQUENCES, engine.kv_tokens / SHORT_SEQUENCE, within)
+    t, most = engine.step_time, min(MAX_SEQUENCES, engine.kv_tokens / SHORT_SEQUENCE)
+    if role != "prefill":
+        for rest, each in (
+            (slo.tpot_seconds - t.base - t.weights, t.per_decode_sequence),
+            (slo.tpot_seconds - t.base, t.per_decode_sequence + t.per_token),
+        ):
+            most = min(most, rest / each if each else inf)
     return max(8, 8 * floor(most / 8))
 
 
-def capacity(engine: Engine, bucket: Bucket, slo: Slo, token_budget: int) -> Capacity:
-    """What one replica with this token budget serves of the bucket."""
-    total = bucket.input_tokens + bucket.output_tokens
-    if total > engine.kv_tokens:
-        return Capacity(bucket, 0.0, 0.0, Shortfall("kv", total, engine.kv_tokens))
-    if total > engine.max_model_len:
-        return Capacity(bucket, 0.0, 0.0, Shortfall("context", total, engine.max_model_len))
-    replica, target = Replica(engine, bucket, slo.attainment, token_budget), slo.ttft_seconds(bucket.input_tokens)
-    state = replica.state
-
-    def stable(rate: float) -> bool:
-        s = state(rate)
-        return s.utilisation <= 0.9 and s.kv_tokens <= engine.kv_tokens
-
-    def attains(rate: float) -> bool:
-        s = state(rate)
-        return s.tpot <= slo.tpot_seconds and s.ttft <= target
-
-    bearable = _highest(_mark(replica.bound(engine.kv_tokens)), stable)
-    best_effort = min(bearable, _mark(replica.rate_of(seats(engine, slo))))
-    least = min(bearable - LEAST_MARKS, best_effort)
-    light = state(_rate(least))
-    if light.tpot > slo.tpot_seconds:
-        return Capacity(bucket, 0.0, _rate(best_effort), Shortfall("tpot", light.tpot, slo.tpot_seconds))
-    if light.ttft > target:
-        return Capacity(bucket, 0.0, _rate(best_effort), Shortfall("ttft", light.ttft, target))
-    return Capacity(bucket, _rate(_highest(best_effort, attains, least)), _rate(best_effort))
+def token_budget(engine: Engine, slo: Slo, role: Role = "aggregated") -> int:
+    """The most prompt tokens of one iteration that leave it within the TPOT target (Sarathi-Serve's rule), so that a
+    prompt stretches the tokens of others no further. Where nothing decodes, the fewest with which an iteration's own
+    time is a tenth of it at most, so that prompts wait for one another as little as they can."""
+    seconds, base = engine.step_time.seconds, engine.step_time.base
+    if role == "prefill":
+        return next((b for b in reversed(TOKEN_BUDGETS) if seconds(b, 0, 0, 0) >= 10 * base), TOKEN_BUDGETS[0])
+    return next((b for b in TOKEN_BUDGETS if seconds(b, 0, 0, 0) <= slo.tpot_seconds), TOKEN_BUDGETS[-1])
 
 
-def _lost(found: Iterable[Capacity], best: Iterable[float]) -> tuple[int, float]:
-    """(sizes not served that could be, by how much the others fall short of the best): the smaller the better."""
-    pairs = [(capacity.rate, most) for capacity, most in zip(found, best, strict=True) if most > 0]
-    return sum(rate == 0 for rate, _ in pairs), sum(most / rate for rate, most in pairs if rate > 0)
+@dataclass(frozen=True)
+class Question:
+    """What capacities follow from: one engine in one role under requests of each size alone.
+
+    A part `prefix_reuse` of every prompt is in the KV cache already. Prefill replicas hand the KV cache over in
+    `transfer_seconds_per_token`."""
+
+    engine: Engine
+    slo: Slo
+    buckets: tuple[Bucket, ...]
+    role: Role = "aggregated"
+    arrival_cv: float = 1.0  # coefficient of variation of the times between arrivals; 1 is Poisson
+    prefix_reuse: float = 0.0
+    transfer_seconds_per_token: float = 0.0
+
+    @property
+    def settings(self) -> EngineSettings:
+        budget = token_budget(self.engine, self.slo, self.role)
+        return EngineSettings(budget, min(seats(self.engine, self.slo), budget), self.engine.max_model_len)
+
+    def case(self, bucket: Bucket) -> Case:
+        """The replay of one bucket.
+
+        TTFT is measured at the router, a hop away. Of a disaggregated request it is spent on both replicas: the decode
+        replica has DECODE_WAIT of the target to find a seat and one step (as long as TPOT allows) for the first token;
+        the prefill replica has what they, the transfer and the second hop leave. TPOT is the decode replica's alone.
+        Each of both attains for (1 + attainment) / 2 of the requests, so that both together do for `attainment`."""
+        slo, role, settings = self.slo, self.role, self.settings
+        target = slo.ttft_seconds(bucket.input_tokens)
+        handed_over = DECODE_WAIT * target + slo.tpot_seconds
+        transfer = bucket.input_tokens * self.transfer_seconds_per_token
+        cached = min(int(self.prefix_reuse * bucket.input_tokens), bucket.input_tokens - 1)
+        return Case(
+            self.engine.step_time,
+            Limits(settings.max_num_batched_tokens, settings.max_num_seqs, self.engine.kv_tokens),
+            input_tokens=bucket.input_tokens,
+            cached_tokens=bucket.input_tokens - 1 if role == "decode" else cached,
+            output_tokens=1 if role == "prefill" else bucket.output_tokens,
+            ttft={
+                "aggregated": target - HOP_SECONDS,
+                "prefill": target - handed_over - transfer - 2 * HOP_SECONDS,
+                "decode": handed_over,
+            }[role],
+            tpot=inf if role == "prefill" else slo.tpot_seconds,
+            attainment=slo.attainment if role == "aggregated" else (1 + slo.attainment) / 2,
+            arrival_cv=self.arrival_cv,
+        )
 
 
-@lru_cache(maxsize=20_000)
-def _of_engine(engine: Engine, slo: Slo, buckets: tuple[Bucket, ...]) -> Evaluation:
-    """One token budget for all buckets: the one that serves most of them, then nearest to each one's best. All count
-    alike, whatever their rates: other traffic of the same sizes must not restart engines."""
-    tried = {budget: tuple(capacity(engine, one, slo, budget) for one in buckets) for budget in TOKEN_BUDGETS}
-    best = [max(c.rate for c in of_bucket) for of_bucket in zip(*tried.values(), strict=True)]
-    lost = {budget: _lost(found, best) for budget, found in tried.items()}
-    fewest, least = min(lost.values())
-    chosen = next(b for b, (unserved, short) in lost.items() if unserved == fewest and short <= 1.03 * least)
-    return Evaluation(EngineSettings(chosen, seats(engine, slo), engine.max_model_len), tried[chosen])
+def _unfit(question: Question, bucket: Bucket) -> Shortfall | None:
+    """Why no request of this size ever gets an answer."""
+    total = bucket.input_tokens + (1 if question.role == "prefill" else bucket.output_tokens)
+    for kind, limit in (("kv", question.engine.kv_tokens), ("context", question.engine.max_model_len)):
+        if total > limit:
+            return Shortfall(kind, total, limit)  # type: ignore[arg-type]
+    return None
 
 
-def _of_table(table: ThroughputTable, loads: tuple[BucketLoad, ...]) -> Evaluation:
+def _unattained(case: Case, others: int) -> Shortfall | None:
+    """The target that a request misses most when so many prompts come before its own and again while it decodes."""
+    lone = alone(case)
+    tpot = lone.tpot + others * lone.ttft / max(1, case.output_tokens - 1) if lone.tpot else 0.0
+    needed = {"ttft": (lone.ttft * (1 + others), case.ttft), "tpot": (tpot, case.tpot)}
+    kind: ShortfallKind
+    kind = "ttft" if case.ttft <= 0 or needed["ttft"][0] / case.ttft > tpot / case.tpot else "tpot"
+    value, target = needed[kind]
+    return Shortfall(kind, value, max(target, 0.0)) if value > target or others else None
+
+
+def evaluations(questions: Sequence[Question]) -> tuple[Evaluation, ...]:
+    """The answers in the same order. What was not asked before is replayed together: many at once cost far less than
+    one after the other, and asking again costs nothing."""
+    answers = {question: _known[question] for question in questions if question in _known}
+    new = [question for question in dict.fromkeys(questions) if question not in answers]
+    refused = {(question, bucket): _refusal(question, bucket) for question in new for bucket in question.buckets}
+    cases = list(dict.fromkeys(question.case(bucket) for (question, bucket), no in refused.items() if no is None))
+    rates = dict(zip(cases, highest_rates(cases), strict=True))
+    for question in new:
+        capacities = (
+            refused[question, bucket] or _capacity(bucket, question.case(bucket), rates) for bucket in question.buckets
+        )
+        answers[question] = _known[question] = Evaluation(question.settings, tuple(capacities))
+        if len(_known) > KNOWN:
+            del _known[next(iter(_known))]
+    return tuple(answers[question] for question in questions)
+
+
+_known: dict[Question, Evaluation] = {}
+
+
+def _refusal(question: Question, bucket: Bucket) -> Capacity | None:
+    """Where nothing has to be replayed."""
+    unfit = _unfit(question, bucket)
+    if unfit:
+        return Capacity(bucket, 0.0, 0.0, unfit)
+    case = question.case(bucket)
+    late = _unattained(case, others=0)
+    return Capacity(bucket, 0.0, best_effort_rate(case), late) if late else None
+
+
+def _capacity(bucket: Bucket, case: Case, rates: Mapping[Case, float]) -> Capacity:
+    rate = rates[case]
+    return Capacity(bucket, rate, best_effort_rate(case), None if rate else _unattained(case, others=1))
+
+
+def _of_table(table: ThroughputTable, buckets: tuple[Bucket, ...]) -> Evaluation:
     def looked_up(bucket: Bucket) -> Capacity:
         total = bucket.input_tokens + bucket.output_tokens
         if total > table.max_model_len:
@@ -272,17 +218,7 @@ def _of_table(table: ThroughputTable, loads: tuple[BucketLoad, ...]) -> Evaluati
         return Capacity(bucket, rate, rate, None if rate > 0 else Shortfall("profile"))
 
     settings = EngineSettings(table.max_num_batched_tokens, table.max_num_seqs, table.max_model_len)
-    return Evaluation(settings, tuple(looked_up(load.bucket) for load in loads))
-
-
-def evaluated(source: Engine | ThroughputTable | Shortfall, slo: Slo, loads: tuple[BucketLoad, ...]) -> Evaluation:
-    """Capacities of all buckets with one choice of settings; a Shortfall gives 0 everywhere, for that reason."""
-    if isinstance(source, Shortfall):
-        nothing = tuple(Capacity(load.bucket, 0.0, 0.0, source) for load in loads)
-        return Evaluation(EngineSettings(TOKEN_BUDGETS[0], 256, 0), nothing)
-    if isinstance(source, ThroughputTable):
-        return _of_table(source, loads)
-    return _of_engine(source, slo, tuple(load.bucket for load in loads))
+    return Evaluation(settings, tuple(looked_up(bucket) for bucket in buckets))
 
 
 def configuration_of(
@@ -296,9 +232,25 @@ def configuration_of(
     gpus: int,
     cpus: float = 0.0,
     memory_gib: float = 0.0,
+    role: Role = "aggregated",
+    kv_class: str = "",
+    arrival_cv: float = 1.0,
+    prefix_reuse: float = 0.0,
+    transfer_seconds_per_token: float = 0.0,
 ) -> Configuration:
-    """A configuration of the problem with its capacities and settings."""
-    evaluation = evaluated(source, slo, loads)
+    """A configuration of the problem with its capacities and settings. A Shortfall gives 0 everywhere, for that reason;
+    an engine's capacities cost nothing where `evaluations` was asked for them before."""
+    buckets = tuple(load.bucket for load in loads)
+    if isinstance(source, Engine):
+        [evaluation] = evaluations(
+            [Question(source, slo, buckets, role, arrival_cv, prefix_reuse, transfer_seconds_per_token)]
+        )
+    elif isinstance(source, Shortfall) or role != "aggregated":
+        why = source if isinstance(source, Shortfall) else Shortfall("profile")  # tables tell of whole requests only
+        nothing = tuple(Capacity(bucket, 0.0, 0.0, why) for bucket in buckets)
+        evaluation = Evaluation(EngineSettings(DEFAULT_BUDGET, DEFAULT_SEQUENCES, 0), nothing)
+    else:
+        evaluation = _of_table(source, buckets)
     known = None if isinstance(source, Shortfall) else source.step_time if isinstance(source, Engine) else source
     return Configuration(
         key=key,
@@ -310,6 +262,8 @@ def configuration_of(
         gpus=gpus,
         cpus=cpus,
         memory_gib=memory_gib,
+        role=role,
+        kv_class=kv_class,
         estimated=known is not None and known.source == "Estimated",
         error=known.error if known else 0.0,
     )

@@ -4,7 +4,7 @@ It makes buckets of sizes and measures arrivals; it reads no files and asks no r
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from math import isfinite, log, sqrt
+from math import ceil, isfinite, log, sqrt
 from typing import NamedTuple
 
 from motley_solver.workload import (
@@ -23,7 +23,7 @@ WINDOW_ARRIVALS = 30  # on average per window, else windows are longer
 FEWEST_GAPS = 10  # fewer tell nothing of their variability
 
 Counts = Mapping[tuple[int, int | None], float]
-"""Requests by edge of uncached input and of output; None: rejected, so that its output is unknown."""
+"""Requests by edge of input and of output; None: rejected, so that its output is unknown."""
 
 
 class Request(NamedTuple):
@@ -52,16 +52,22 @@ def workload_of(trace: Sequence[Request], rate: float | None = None) -> Workload
     )
 
 
-def histogram_of(trace: Iterable[Request]) -> dict[Bucket, float]:
-    """Requests by uncached input and output, on the grid."""
+def histogram_of(trace: Sequence[Request]) -> dict[Bucket, float]:
+    """Requests by input and output, on the grid; its last edges are the longest input and output themselves."""
+    most_input = max((request.input_tokens for request in trace), default=0)
+    most_output = max((request.output_tokens or 0 for request in trace), default=0)
     counts: dict[tuple[int, int | None], float] = defaultdict(float)
     for request in trace:
         inputs, outputs, cached = request.input_tokens, request.output_tokens, request.cached_tokens
         if not 0 <= cached <= inputs or (outputs is not None and outputs < 0):
             raise ValueError(f"trace: {request} is no request")
-        where = edge(inputs - cached, SMALLEST_INPUT)
-        counts[where, None if outputs is None else edge(outputs, SMALLEST_OUTPUT)] += 1
+        to = None if outputs is None else _edge(outputs, SMALLEST_OUTPUT, most_output)
+        counts[_edge(inputs, SMALLEST_INPUT, most_input), to] += 1
     return _with_rejected(counts)
+
+
+def _edge(tokens: float, smallest: int, most: float) -> int:
+    return min(edge(tokens, smallest), max(1, ceil(most)))
 
 
 def _with_rejected(counts: Counts) -> dict[Bucket, float]:
@@ -95,6 +101,18 @@ def variability_of(times: Iterable[float]) -> float:
     return sqrt(sum(len(found) * _squared_variation(found) for found in told) / sum(len(found) for found in told))
 
 
+def busiest_rate(times: Iterable[float]) -> float:
+    """Requests per second in the busiest WINDOW_SECONDS, or in all of the time if that is shorter."""
+    ordered = sorted(times)
+    window = min(WINDOW_SECONDS, ordered[-1] - ordered[0])
+    most = start = 0
+    for end, time in enumerate(ordered):
+        while time - ordered[start] >= window:
+            start += 1
+        most = max(most, end - start + 1)
+    return most / window
+
+
 def _squared_variation(gaps: list[float]) -> float:
     mean = sum(gaps) / len(gaps)
     return sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1) / mean**2
@@ -122,9 +140,9 @@ def _spread(quantiles: Mapping[float, float], smallest: int, name: str) -> dict[
     if points[0][0] > 0:
         lowest = max(1.0, sizes[0] ** 2 / sizes[1]) if len(sizes) > 1 else sizes[0]
         points = [(0.0, lowest), *points]
-    edges = [edge(points[0][1], smallest)]
+    edges = [_edge(points[0][1], smallest, sizes[-1])]
     while edges[-1] < sizes[-1]:
-        edges.append(2 * edges[-1])
+        edges.append(_edge(edges[-1] + 1, smallest, sizes[-1]))
     below = [0.0, *(_probability(points, upper) for upper in edges)]
     return {upper: b - a for upper, (a, b) in zip(edges, pairwise(below), strict=True) if b > a}
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from motley_solver.offered import (
     Counts,
     Request,
+    busiest_rate,
     histogram_of,
     histogram_of_quantiles,
     loads_counted,
@@ -41,11 +42,16 @@ def test_every_request_of_a_trace_is_in_a_bucket_that_holds_it(trace: list[Reque
     histogram = histogram_of(trace)
     assert sum(histogram.values()) == len(trace)
     for one in trace:
-        held = histogram_of([one])
-        ((bucket, _),) = held.items()
-        assert histogram[bucket] >= 1
-        assert bucket.input_tokens >= one.input_tokens - one.cached_tokens
-        assert bucket.output_tokens >= (one.output_tokens or 0)
+        larger = sum(request.input_tokens >= one.input_tokens for request in trace)
+        assert sum(n for bucket, n in histogram.items() if bucket.input_tokens >= one.input_tokens) >= larger
+        longer = sum((request.output_tokens or 0) >= (one.output_tokens or 0) for request in trace)
+        assert sum(n for bucket, n in histogram.items() if bucket.output_tokens >= (one.output_tokens or 0)) >= longer
+
+
+def test_no_bucket_is_larger_than_the_largest_request() -> None:
+    found = histogram_of([Request(14_050, 100), Request(300, 1000), Request(300, 20)])
+    assert set(found) == {Bucket(14_050, 108), Bucket(305, 1000), Bucket(305, 20)}
+    assert set(histogram_of([Request(0, 0)])) == {Bucket(1, 1)}
 
 
 @some
@@ -59,14 +65,14 @@ def test_the_order_of_a_trace_does_not_matter(trace: list[Request], random: Rand
 def test_a_workload_says_rate_reuse_and_variability() -> None:
     trace = [Request(1000, 100, 250, float(second)) for second in range(101)]
     found = workload_of(trace)
-    assert found.loads == (BucketLoad(Bucket(1024, 128), 1.0),)
+    assert found.loads == (BucketLoad(Bucket(1000, 100), 1.0),)
     assert found.prefix_reuse == 0.25
     assert found.variability == 0.0
 
 
 def test_without_times_the_rate_is_given_and_arrivals_are_poisson() -> None:
     trace = [Request(1000, 100)] * 20
-    assert workload_of(trace, 5.0).loads == (BucketLoad(Bucket(1024, 128), 5.0),)
+    assert workload_of(trace, 5.0).loads == (BucketLoad(Bucket(1000, 100), 5.0),)
     assert workload_of(trace, 5.0).variability == 1.0
     with pytest.raises(ValueError, match="its rate must be given"):
         workload_of(trace)
@@ -83,12 +89,12 @@ def test_a_request_that_cannot_be_is_refused(trace: list[Request]) -> None:
 def test_rejected_requests_count_as_the_served_ones_of_their_input() -> None:
     served = [Request(60, 10), Request(60, 10), Request(60, 100), Request(5000, 10)]
     found = histogram_of([*served, *[Request(50, None)] * 3])
-    assert found == {Bucket(64, 16): 4.0, Bucket(64, 128): 2.0, Bucket(8192, 16): 1.0}
+    assert found == {Bucket(64, 16): 4.0, Bucket(64, 100): 2.0, Bucket(5000, 16): 1.0}
 
 
 def test_rejected_requests_of_an_input_that_is_never_served_count_as_all_others() -> None:
     found = histogram_of([Request(60, 10), Request(60, 100), *[Request(5000, None)] * 2])
-    assert found == {Bucket(64, 16): 1, Bucket(64, 128): 1, Bucket(8192, 16): 1.0, Bucket(8192, 128): 1.0}
+    assert found == {Bucket(64, 16): 1, Bucket(64, 100): 1, Bucket(5000, 16): 1.0, Bucket(5000, 100): 1.0}
 
 
 def test_rejected_requests_alone_tell_no_outputs() -> None:
@@ -128,6 +134,15 @@ def test_the_order_of_times_does_not_matter() -> None:
     assert variability_of(times[::-1]) == variability_of(times)
 
 
+def test_the_busiest_minute_is_found_wherever_it_begins() -> None:
+    times = [float(second) for second in range(0, 600, 10)] + [330.0 + n for n in range(60)]
+    assert busiest_rate(times[::-1]) == pytest.approx(66 / 60)
+
+
+def test_of_less_than_a_minute_all_counts() -> None:
+    assert busiest_rate([0.0, 1.0, 2.0, 3.0, 4.0]) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("times", [[], [1.0], [0.0, 1.0, 9.0], [5.0] * 50])
 def test_too_few_arrivals_are_taken_as_poisson(times: list[float]) -> None:
     assert variability_of(times) == 1.0
@@ -152,14 +167,18 @@ def test_quantiles_become_a_histogram_that_has_them(inputs: list[int], outputs: 
         below = sum(weight for bucket, weight in found.items() if bucket.input_tokens <= edge)
         assert below >= max((p for p, size in columns.items() if size <= edge), default=0.0) - 1e-9
         assert below <= min((p for p, size in columns.items() if size > edge), default=1.0) + 1e-9
-    assert max(bucket.input_tokens for bucket in found) < 2 * max(64, *columns.values())
-    assert max(bucket.output_tokens for bucket in found) < 2 * max(16, *rows.values())
+    assert max(bucket.input_tokens for bucket in found) == max(columns.values())
+    assert max(bucket.output_tokens for bucket in found) == max(rows.values())
 
 
 def test_between_quantiles_each_doubling_is_as_likely() -> None:
     """512 at ½ and 2048 at 1; below ½ down to 512²/2048 = 128."""
     found = histogram_of_quantiles({0.5: 512, 1.0: 2048}, {1.0: 20})
-    assert found == pytest.approx({Bucket(size, 32): 0.25 for size in (256, 512, 1024, 2048)})
+    below = {
+        size: sum(n for bucket, n in found.items() if bucket.input_tokens <= size) for size in (256, 512, 1024, 2048)
+    }
+    assert below == pytest.approx({256: 0.25, 512: 0.5, 1024: 0.75, 2048: 1.0})
+    assert {bucket.output_tokens for bucket in found} == {20}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from motley_solver.workload import (
     MOST_BUCKETS,
     SMALLEST_INPUT,
     SMALLEST_OUTPUT,
+    STEPS,
     Bucket,
     BucketLoad,
     Workload,
@@ -51,9 +52,9 @@ def test_a_rate_without_sense_is_refused(rate: float) -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "found"),
-    [(0, 64), (1, 64), (64, 64), (64.5, 128), (65, 128), (128, 128), (129, 256), (100_000, 131_072)],
+    [(0, 64), (64, 64), (64.5, 77), (77, 77), (78, 91), (92, 108), (109, 128), (129, 153), (100_000, 110_218)],
 )
-def test_edges_double(tokens: float, found: int) -> None:
+def test_four_edges_make_a_doubling(tokens: float, found: int) -> None:
     assert edge(tokens, SMALLEST_INPUT) == found
 
 
@@ -62,7 +63,8 @@ def test_edges_double(tokens: float, found: int) -> None:
 def test_an_edge_holds_its_tokens_and_is_no_larger_than_it_must_be(tokens: int) -> None:
     found = edge(tokens, SMALLEST_OUTPUT)
     assert tokens <= found
-    assert found == SMALLEST_OUTPUT or tokens > found / 2
+    assert found == SMALLEST_OUTPUT or found < tokens * 2 ** (1 / STEPS) + 1
+    assert edge(found, SMALLEST_OUTPUT) == found
 
 
 sizes = st.builds(Bucket, st.sampled_from([64 << n for n in range(12)]), st.sampled_from([16 << n for n in range(10)]))
@@ -86,12 +88,13 @@ def test_merging_loses_no_request_and_makes_none_smaller(histogram: dict[Bucket,
     assert set(found) <= set(histogram)
 
 
-def test_a_tiny_bucket_is_merged_into_the_next_larger_one() -> None:
-    histogram = {Bucket(64, 16): 0.5, Bucket(128, 16): 1000.0, Bucket(128, 32): 1000.0, Bucket(64, 64): 1000.0}
-    assert merged(histogram) == {Bucket(64, 64): 1000.5, Bucket(128, 16): 1000.0, Bucket(128, 32): 1000.0}
+def test_a_tiny_bucket_is_added_to_the_one_that_makes_the_fewest_tokens_more() -> None:
+    """64 input tokens more are more of all input than 48 output tokens of all output."""
+    histogram = {Bucket(64, 160): 0.5, Bucket(128, 160): 1000.0, Bucket(64, 208): 1000.0, Bucket(64, 16): 1000.0}
+    assert merged(histogram) == {Bucket(128, 160): 1000.0, Bucket(64, 208): 1000.5, Bucket(64, 16): 1000.0}
 
 
-def test_a_bucket_of_few_requests_is_kept_where_the_next_larger_one_would_make_them_heavy() -> None:
+def test_a_bucket_of_few_requests_is_kept_where_a_larger_one_would_make_them_heavy() -> None:
     histogram = {Bucket(64, 16): 0.5, Bucket(131_072, 64): 1.0, Bucket(1024, 8): 1000.0}
     assert merged(histogram) == histogram
 
@@ -104,7 +107,7 @@ def test_the_largest_bucket_stays_however_rare() -> None:
 def test_many_buckets_become_at_most_the_most() -> None:
     even = {Bucket(64 << i, 16 << j): 1.0 for i in range(12) for j in range(10)}
     found = merged(even)
-    assert len(found) <= MOST_BUCKETS
+    assert MOST_BUCKETS - 5 < len(found) <= MOST_BUCKETS
     assert sum(found.values()) == 120
 
 

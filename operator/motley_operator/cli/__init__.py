@@ -3,6 +3,7 @@ when it runs, so that help is there at once."""
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -18,6 +19,7 @@ examples:
   kubectl get gpupools,models,profiles -A -o yaml | {prog} plan -f -
                                                  plan anew for what a cluster declares
   {prog} solve --melange config.json -o json     the cheapest mix for an input of Mélange's solver
+  {prog} traffic trace.csv                        the traffic of a Model from a trace of requests
   {prog} profile import a100.json --gpu A100-80GB --model config.json
                                                  a throughput table of Mélange or AIBrix as a Profile
 """
@@ -54,6 +56,25 @@ Throughputs are requests/s of one replica within the SLO that they were measured
 whatever the Model's own SLO: import a table that was measured at that SLO or a tighter one. The annotation
 motley.dev/slo says which it was. Cells of 0 are left out: such a size cannot be served. Prices are not imported.
 """
+_TRAFFIC = """\
+Print the `traffic` of a Model, to be pasted below its `spec`: rate, burstiness, prefix reuse and request sizes with
+their weights, and as comments what they were made from.
+
+TRACE is CSV with a header, or JSON Lines: a request per line, with at least its input and output tokens. The columns of
+the traces of Azure, Mooncake, AIBrix, BurstGPT and Vidur are found by their names, others are named by options. Times
+are dates or numbers. A request without an output was rejected: it counts all the same, since it was asked for.
+"""
+_TRAFFIC_EXAMPLES = """\
+examples:
+  {prog} traffic trace.csv
+  {prog} traffic trace.jsonl --time-unit ms --rate 40
+  zcat day.csv.gz | {prog} traffic - --input-column in --output-column out -o json
+  {prog} traffic --input-quantiles p50=1000,p95=7000,max=16000 --output-quantiles p50=150,max=1000 --rate 5
+
+exit codes:
+  0  printed
+  2  bad input: nothing on standard output, one line with file, line and column on standard error
+"""
 _SOLVE_EXIT = """\
 exit codes:
   0  solved: status optimal, or feasible if the time limit came first
@@ -86,6 +107,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_plan(commands, prog)
     _add_solve(commands, prog)
+    _add_traffic(commands, prog)
     _add_profile(commands)
     commands.add_parser("version", help="print the version").set_defaults(run=_version)
     return parser
@@ -152,6 +174,46 @@ def _add_solve(commands: "Commands", prog: str) -> None:
     )
 
 
+def _add_traffic(commands: "Commands", prog: str) -> None:
+    traffic = commands.add_parser(
+        "traffic",
+        help="the traffic of a Model, from a trace of requests or from quantiles of their sizes",
+        description=_TRAFFIC,
+        epilog=_TRAFFIC_EXAMPLES.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    traffic.set_defaults(run=_traffic)
+    traffic.add_argument("trace", nargs="?", metavar="TRACE", help="CSV or JSON Lines; - is standard input")
+    traffic.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: %(default)s")
+    traffic.add_argument(
+        "--rate", type=_rate, metavar="R", help="requests/s to plan for; default: the mean of the trace's times"
+    )
+    for role, what in (
+        ("input", "tokens of a prompt"),
+        ("output", "tokens of an answer"),
+        ("time", "time of arrival"),
+        ("cached", "tokens of the prompt that a prefix cache held"),
+    ):
+        traffic.add_argument(f"--{role}-column", metavar="NAME", help=f"column with the {what}")
+    traffic.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of times that are numbers")
+    traffic.add_argument(
+        "--block-tokens",
+        type=int,
+        choices=range(1, 1 << 20),
+        default=512,
+        metavar="N",
+        help="size of the blocks that a trace counts as cached (prefix_hit_blocks) or names (hash_ids: cached once "
+        "they came, as if nothing were evicted); default: %(default)s, as with Mooncake",
+    )
+    for role in ("input", "output"):
+        traffic.add_argument(
+            f"--{role}-quantiles",
+            type=_quantiles,
+            metavar="pN=TOKENS,…",
+            help=f"instead of a trace: {role} tokens by percentile, the last one max=TOKENS",
+        )
+
+
 def _add_profile(commands: "Commands") -> None:
     profile = commands.add_parser("profile", help="what is known of a GPU's speed")
     verbs = profile.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -201,6 +263,30 @@ def _edges(text: str) -> tuple[int, ...]:
     return edges
 
 
+def _quantiles(text: str) -> tuple[tuple[float, int], ...]:
+    """Tokens by probability."""
+    found = []
+    for part in text.split(","):
+        parsed = re.fullmatch(r"\s*(?:p(\d{1,2}(?:\.\d{1,6})?)|(max))\s*=\s*(\d{1,8})\s*", part, re.ASCII)
+        found.append((float(parsed[1]) / 100 if parsed[1] else 1.0, int(parsed[3])) if parsed else (0.0, 0))
+    rising = all(p < q and low <= high for (p, low), (q, high) in pairwise(found))
+    if not rising or found[0][1] < 1 or found[-1][0] < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be rising tokens by percentile up to max, for example p50=1000,p95=7000,max=16000, not {text!r}"
+        )
+    return tuple(found)
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1e-9 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"must be requests per second above 0, for example 5 or 0.2, not {text!r}")
+    return value
+
+
 def _picture(text: str) -> str:
     if not text.endswith((".png", ".svg", ".html")):
         raise argparse.ArgumentTypeError(f"must end with .png, .svg or .html, not {text!r}")
@@ -234,6 +320,12 @@ def _solve(options: argparse.Namespace) -> int:
     from motley_operator.cli.melange import run
 
     return run(options.melange, options.output, options.time_limit)
+
+
+def _traffic(options: argparse.Namespace) -> int:
+    from motley_operator.cli.traffic import run
+
+    return run(options)
 
 
 def _import(options: argparse.Namespace) -> int:

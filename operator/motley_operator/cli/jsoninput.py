@@ -19,7 +19,7 @@ class BadInput(Exception):
 def object_in(path: str) -> dict[str, Any]:
     """The JSON object in a file, `-` for standard input; BadInput where there is none."""
     try:
-        value = json.loads(_text(path), object_pairs_hook=_without_duplicates)
+        value = json.loads(text_in(path), object_pairs_hook=_without_duplicates)
     except OSError as error:
         raise BadInput((error.strerror or str(error)).lower()) from error
     except RecursionError as error:
@@ -33,7 +33,7 @@ def object_in(path: str) -> dict[str, Any]:
     return value
 
 
-def _text(path: str) -> str:
+def text_in(path: str) -> str:
     if path == "-":
         data = sys.stdin.buffer.read(MOST_BYTES + 1)
     else:
