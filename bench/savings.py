@@ -6,7 +6,9 @@ greedy and slices, at rates from 1 to 32 requests/s under a loose and a tight SL
     python bench/savings.py --data PATH              where the traces are; default: ../shared/data of this repository
 
 Without the traces it says where they come from and ends. Capacities are estimates from spec sheets (`motley_solver`'s),
-the same for every method, so that costs can be compared; request sizes count as the upper edges of their buckets.
+the same for every method, so that costs can be compared; request sizes count as the upper edges of their buckets. The
+fleets of the headline's model and prices are replayed as well, each with its assignment: Poisson arrivals, the lengths
+in the trace's order from a seeded place on, the same step times. A fleet that misses its SLO has saved nothing.
 """
 
 import argparse
@@ -17,11 +19,12 @@ import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import product
+from itertools import cycle, islice, product
 from math import inf
 from pathlib import Path
+from random import Random
 from statistics import fmean
 
 ROOT = Path(__file__).parents[1]
@@ -29,12 +32,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from melange_slices import Sliced, sliced  # noqa: E402
 
+from bench.fleet_replay import Fleet, Group, arrivals, attainment  # noqa: E402
 from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
-from motley_solver.baselines import greedy, single_type  # noqa: E402
-from motley_solver.capacity import configuration_of, engine_of  # noqa: E402
+from motley_solver.baselines import Greedy, greedy, single_type  # noqa: E402
+from motley_solver.capacity import Engine, configuration_of, engine_of  # noqa: E402
 from motley_solver.hardware import CATALOGUE, ModelShape  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
-from motley_solver.plan import Outcome, Plan  # noqa: E402
+from motley_solver.plan import Assignment, Outcome, Plan  # noqa: E402
+from motley_solver.policy.batching import Limits  # noqa: E402
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Slo  # noqa: E402
 from motley_solver.steptime import roofline  # noqa: E402
 from motley_solver.workload import Bucket, BucketLoad, loads_of  # noqa: E402
@@ -44,6 +49,7 @@ INPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 16000)
 OUTPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4100)
 SLICES, SLICES_LIMIT, TIME_LIMIT = 8, 10.0, 20.0
 STOCK = 2000  # nodes of each type: no limit
+REPLAY_SECONDS, REPLAY_REQUESTS, WARM_UP, SEED = 300, 1000, 0.1, 4  # the longer of the first two; a part of the time
 
 SLOS = {
     "loose": Slo(ttft_seconds_base=2.0, ttft_seconds_per_1k_input=1.0, tpot_seconds=0.120, attainment=0.99),
@@ -112,7 +118,7 @@ def main() -> int:
           f"Python {platform.python_version()}")  # fmt: skip
     traces = {name: _lengths(chosen.data / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
     tables = [
-        Table(name, slo, model, prices, tuple(_rows(_histogram(WORKLOADS[name], traces), slo, model, prices)))
+        Table(name, slo, model, prices, tuple(_rows(WORKLOADS[name], traces, slo, model, prices)))
         for model, prices, name, slo in _printed(
             product(chosen.models or MODELS, chosen.prices or PRICES, chosen.only or WORKLOADS, SLOS)
         )
@@ -154,11 +160,16 @@ def problem_of(loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape, price
     return Problem((ModelDemand("model", loads, configurations),), pools)
 
 
-def _configuration(gpu: str, loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape) -> Configuration:
+def engine(gpu: str, shape: ModelShape) -> Engine:
     step_time = roofline(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16")
     assert step_time is not None
-    engine = engine_of(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16", step_time)
-    return configuration_of(gpu, gpu, 1, (gpu,), engine, slo, loads, gpus=1)
+    found = engine_of(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16", step_time)
+    assert isinstance(found, Engine)
+    return found
+
+
+def _configuration(gpu: str, loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape) -> Configuration:
+    return configuration_of(gpu, gpu, 1, (gpu,), engine(gpu, shape), slo, loads, gpus=1)
 
 
 # --- the answers ---
@@ -172,7 +183,9 @@ class Row:
     plan: Plan
     alone: dict[str, float]
     greedy: float
-    slices: Sliced
+    slices: float
+    proven: bool  # the slices
+    attained: tuple[float, ...] = ()  # replayed: the plan, the best single type, greedy, slices
 
     @property
     def best(self) -> float:
@@ -201,37 +214,87 @@ class Table:
         return fmean(row.saving for row in self.rows)
 
 
-def _rows(histogram: dict[Bucket, float], slo: str, model: str, prices: str) -> Iterator[Row]:
+METHODS = ("mix", "single", "greedy", "slices")
+
+
+def _rows(workload: Workload, traces: dict[str, Lengths], slo: str, model: str, prices: str) -> Iterator[Row]:
     types = PRICES[prices]
-    width = 9
-    head = ["rate/s", "mix: " + "/".join(types), "cost/h", *(f"{gpu.partition('-')[0]} only" for gpu in types)]
-    print(f"{head[0]:>6}  {head[1]:<26}" + "".join(f"{name:>{width + 2}}" for name in head[2:]), end="")
-    print(f"{'greedy':>{width}}{'slices':>{width + 1}}{'saving':>8}", flush=True)
+    histogram = _histogram(workload, traces)
+    _head(types)
     for rate in RATES:
         problem = problem_of(loads_of(histogram.items(), rate), SLOS[slo], MODELS[model], types)
-        row = _row(problem, rate)
-        counts = {a.gpu: a.replicas for a in row.plan.allocations}
-        costs = [row.plan.cost_per_hour, *row.alone.values()]
-        proof = " " if row.slices.status == "optimal" else "*"
-        print(f"{rate:>6}  {'/'.join(str(counts.get(gpu, 0)) for gpu in types):<26}", end="")
-        print("".join(f"{_money(cost):>{width + 2}}" for cost in costs), end="")
-        print(f"{_money(row.greedy):>{width}}{_money(row.slices.cost):>{width}}{proof}{row.saving:>8.1%}", flush=True)
+        row, fleets = _row(problem, rate)
+        if (model, prices) == HEADLINE:
+            lengths = list(islice(_requests(workload, traces), max(REPLAY_REQUESTS, REPLAY_SECONDS * rate)))
+            row = replace(row, attained=tuple(_attained(fleet, problem, lengths, rate, slo, model) for fleet in fleets))
+        _line(row, types)
         yield row
 
 
-def _row(problem: Problem, rate: float) -> Row:
-    """Raises where not everything can be served by any mix: such a workload is not for this benchmark."""
+Placement = tuple[dict[str, int], Iterable[Assignment]]
+"""Replicas by GPU type, and who serves what."""
+
+
+def _row(problem: Problem, rate: float) -> tuple[Row, list[Placement]]:
+    """Costs and fleets of the methods. Raises where no mix serves everything: such a workload is not for this."""
     with standard_output_kept_clean():
         plan = solve(problem, TIME_LIMIT, 1e-6)
         assert isinstance(plan, Plan) and plan.complete and plan.proven, plan
-        alone = {pool.gpu: _cost(single_type(problem, pool.gpu, TIME_LIMIT)) for pool in problem.pools}
-        slices = sliced(problem.models[0], problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
+        alone = {pool.gpu: single_type(problem, pool.gpu, TIME_LIMIT) for pool in problem.pools}
+        cut = sliced(problem.models[0], problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
+    costs = {gpu: _cost(outcome) for gpu, outcome in alone.items()}
+    best = alone[min(costs, key=lambda gpu: costs[gpu])]
     by_hand = greedy(problem)
-    return Row(rate, plan, alone, inf if by_hand.unserved else by_hand.cost_per_hour, slices)
+    row = Row(rate, plan, costs, inf if by_hand.unserved else by_hand.cost_per_hour, cut.cost, cut.status == "optimal")
+    placements = [_placement(plan), _placement(best), _greedily(by_hand), _in_slices(problem, cut)]
+    return row, placements
 
 
 def _cost(outcome: Outcome) -> float:
     return outcome.cost_per_hour if isinstance(outcome, Plan) and outcome.complete else inf
+
+
+# --- the replay ---
+
+
+def _requests(workload: Workload, traces: dict[str, Lengths]) -> Iterator[tuple[int, int]]:
+    """Each trace in its own order, round and round; a mixture draws whose turn it is."""
+    random = Random(SEED)
+    places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
+    going = {name: islice(cycle(traces[name]), place, None) for name, place in places.items()}
+    names, parts = zip(*workload.parts, strict=True)
+    while True:
+        yield next(going[random.choices(names, parts)[0]])
+
+
+def _placement(outcome: Outcome) -> Placement:
+    assert isinstance(outcome, Plan)
+    return {a.gpu: a.replicas for a in outcome.allocations}, outcome.assignment
+
+
+def _greedily(found: Greedy) -> Placement:
+    return {gpu: count for _, gpu, _, count in found.replicas}, found.assignment
+
+
+def _in_slices(problem: Problem, found: Sliced) -> Placement:
+    buckets = [load.bucket for load in problem.models[0].buckets]
+    routes = [Assignment("model", buckets[i], gpu, count / SLICES) for (i, gpu), count in found.slices.items()]
+    return found.counts, routes
+
+
+def _attained(placement: Placement, problem: Problem, lengths: Lengths, rate: float, slo: str, model: str) -> float:
+    replicas, assignment = placement
+    groups = {}
+    for c in problem.models[0].configurations:
+        if replicas.get(c.gpu):
+            has = engine(c.gpu, MODELS[model])
+            limits = Limits(c.settings.max_num_batched_tokens, c.settings.max_num_seqs, has.kv_tokens)
+            groups[c.gpu] = Group(replicas[c.gpu], has.step_time, limits)
+    shares: dict[Bucket, dict[str, float]] = {}
+    for route in assignment:
+        shares.setdefault(route.bucket, {})[route.configuration] = route.share
+    requests = list(arrivals(lengths, rate, Random(SEED)))
+    return attainment(Fleet(groups, shares), requests, bucket_of, SLOS[slo], WARM_UP * requests[-1].arrival)
 
 
 # --- the tables ---
@@ -247,6 +310,21 @@ def _printed(cases: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, 
         yield case
 
 
+def _head(types: dict[str, float]) -> None:
+    columns = ["cost/h", *(f"{gpu.partition('-')[0]} only" for gpu in types), "greedy", "slices", "saving"]
+    attained = "   SLO attained: " + " ".join(f"{name:>7}" for name in METHODS)
+    print(f"{'rate/s':>6}  {'mix: ' + '/'.join(types):<26}" + "".join(f"{name:>10}" for name in columns) + attained)
+
+
+def _line(row: Row, types: dict[str, float]) -> None:
+    counts = {a.gpu: a.replicas for a in row.plan.allocations}
+    mix = "/".join(str(counts.get(gpu, 0)) for gpu in types)
+    costs = [row.plan.cost_per_hour, *row.alone.values(), row.greedy]
+    print(f"{row.rate:>6}  {mix:<26}" + "".join(f"{_money(cost):>10}" for cost in costs), end="")
+    print(f"{_money(row.slices) + ('' if row.proven else '*'):>10}{row.saving:>10.1%}", end="")
+    print(" " * 17 + " ".join(f"{attained:>7.1%}" for attained in row.attained), flush=True)
+
+
 def _money(cost: float) -> str:
     return f"{cost:.2f}" if cost < inf else "-"
 
@@ -255,6 +333,13 @@ def _summary(tables: Sequence[Table]) -> None:
     """`published` is the mean over the same rates of the paper's dataset that the workload resembles."""
     print("\n-: cannot serve every size within the SLO   *: the best within "
           f"{SLICES_LIMIT:g} s, not proven")  # fmt: skip
+    attained = [row.attained for table in tables for row in table.rows if row.attained]
+    if attained:
+        means = (
+            f"{name} {fmean(values):.2%} (least {min(values):.1%})"
+            for name, values in zip(METHODS, zip(*attained, strict=True), strict=True)
+        )
+        print(f"mean attainment in the replay, {len(attained)} fleets each: {', '.join(means)}")
     print(f"\n{'mean saving against':<48}{'best single':>12}{'published':>18}{'greedy':>9}{'slices':>9}")
     for table in tables:
         paper = table.published and f"{WORKLOADS[table.workload].dataset} {table.published:.1%}"
@@ -262,7 +347,7 @@ def _summary(tables: Sequence[Table]) -> None:
         title = f"{table.workload}, {table.slo}, {table.model}, {table.prices} prices"
         print(f"{title:<48}{table.saving:>12.1%}{paper or '-':>18}{against[0]:>9.1%}{against[1]:>9.1%}")
     rows = [row for table in tables for row in table.rows]
-    dearer = sum(row.plan.cost_per_hour > row.slices.cost * (1 + 1e-6) for row in rows)
+    dearer = sum(row.plan.cost_per_hour > row.slices * (1 + 1e-6) for row in rows)
     print()
     print(f"{'MISSED' if dearer else 'met   '}  never dearer than slices: {len(rows) - dearer} of {len(rows)}")
     for table in tables:
@@ -273,7 +358,7 @@ def _summary(tables: Sequence[Table]) -> None:
 
 
 def _mean_saving(table: Table, other: str) -> float:
-    costs = [(row.plan.cost_per_hour, row.greedy if other == "greedy" else row.slices.cost) for row in table.rows]
+    costs = [(row.plan.cost_per_hour, row.greedy if other == "greedy" else row.slices) for row in table.rows]
     return fmean(1 - cost / theirs for cost, theirs in costs)
 
 
