@@ -1,7 +1,7 @@
 """Capacities: how true the replay is to a measured engine, what adding loads of different sizes costs, how much the
 luck of one arrival sequence weighs, and how long it all takes.
 
-    python bench/capacity.py [--only measured|mixes|luck|speed] [--whole]     --whole: 28 800 capacities too (minutes)
+    python bench/capacity.py [--only measured|mixes|luck|speed] [--whole]     --whole: 24 000 capacities too (a minute)
     python bench/capacity.py --seeds                                          how the arrival sequence was chosen
 
 Workloads, seeds and targets stand below. Without ../shared/data what needs it says where the original is."""

@@ -25,7 +25,7 @@ from motley_solver.steptime import StepTime
 
 STEP = StepTime(0.012, 4e-5, 5e-10, 3e-5, 6e-8, weights=0.008, per_token=2e-6)
 CHAT = Case(STEP, Limits(2048, 256, 60_000), 500, 0, 200, ttft=0.5, tpot=0.05, attainment=0.99, arrival_cv=1.0)
-bounded = settings(max_examples=12, deadline=None, derandomize=True, database=None)
+bounded = settings(max_examples=8, deadline=None, derandomize=True, database=None)
 
 
 def run(case: Case, rate: float) -> list[Served]:
