@@ -10,6 +10,7 @@ BENCHMARKS = {
     "melange": "mixes of GPUs: against Mélange's formulation, enumeration and awkward inputs (ten minutes)",
     "savings": "what a mix saves, in the shape of Mélange's tables (a quarter of an hour; reads ../shared/data)",
     "router": "what the router adds to a call of the engine (a minute)",
+    "capacity": "the replay against a measured engine, mixes of sizes, luck, speed (ten minutes; ../shared/data)",
     "planner": "the optimisation on made-up fleets of 1 to 300 models (some minutes)",
     "steptime": "how far off estimated step times are (half a minute; reads ../shared/data where it is)",
     "control-plane": "the operator on a real API server with fake nodes (a quarter of an hour)",

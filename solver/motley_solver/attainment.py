@@ -23,11 +23,12 @@ SATURATION = 0.9
 SCALE = 1.06
 """Between the rates that can be found. All rates tried lie on one geometric scale, so that a looser target does not
 find a lower one by rounding."""
-STRIDES = (8, 1)
-LEVELS = 7
-"""Rates in the first sweep, SCALE**8 apart: an SLO that holds only on an all but idle replica is not met."""
+SPAN = 48
+"""Rates below the highest one: an SLO that holds only under a sixteenth of that is not met."""
 BLOCK = 2048
-"""Lanes of one sweep: what they remember fits in some tens of MB."""
+"""Lanes of one sweep: what they remember fits in some tens of MB, and a sweep of fewer hardly takes less time."""
+DEPTH = 7
+"""Steps of the bisections that one sweep does at most: where there is room, with all rates that may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -102,28 +103,54 @@ def _top(case: Case) -> int:
     return floor(log(SATURATION * saturated(case).rate) / log(SCALE))
 
 
+@dataclass
+class _Search:
+    """Bisection for the highest exponent of SCALE whose rate attains; looser targets never lead to a lower one."""
+
+    top: int
+    low: int  # attains, or is below all that are tried
+    high: int  # does not, or is above
+
+    def middle(self) -> int:
+        """The next to try; the highest of all is the first."""
+        return self.top if self.high > self.top else (self.low + self.high) // 2
+
+    @property
+    def open(self) -> bool:
+        return self.high - self.low > 1
+
+    def after(self, attains: bool) -> "_Search":
+        middle = self.middle()
+        return _Search(self.top, middle, self.high) if attains else _Search(self.top, self.low, middle)
+
+    def ahead(self, depth: int) -> list[int]:
+        """All exponents that the next `depth` steps may try."""
+        if not self.open or depth == 0:
+            return []
+        return [self.middle(), *self.after(True).ahead(depth - 1), *self.after(False).ahead(depth - 1)]
+
+
 def highest_rates(cases: Sequence[Case]) -> list[float]:
     """Requests per second of each; 0 where even the lowest rate tried does not attain."""
-    tops = [_top(case) for case in cases]
-    found: list[int | None] = [None] * len(cases)
-    for stride in STRIDES:
-        probes = [
-            (index, mark)
-            for index, (mark, top) in enumerate(zip(found, tops, strict=True))
-            for mark in _marks(mark, top, stride)
-        ]
-        for (index, mark), attains in zip(probes, _attaining(cases, probes), strict=True):
-            best = found[index]
-            if attains and (best is None or mark > best):
-                found[index] = mark
-    return [0.0 if mark is None else SCALE**mark for mark in found]
+    searches = [_Search(top, top - SPAN - 1, top + 1) for top in map(_top, cases)]
+    while running := [index for index, search in enumerate(searches) if search.open]:
+        probes = _probes(searches, running)
+        attains = dict(zip(probes, _attaining(cases, probes), strict=True))
+        for index in running:
+            search = searches[index]
+            while search.open and (index, search.middle()) in attains:
+                search = search.after(attains[index, search.middle()])
+            searches[index] = search
+    return [SCALE**search.low if search.low >= search.top - SPAN else 0.0 for search in searches]
 
 
-def _marks(found: int | None, top: int, stride: int) -> range:
-    """Exponents of SCALE to try: all the way down first, then between the highest that attains and the next above."""
-    if stride == STRIDES[0]:
-        return range(top - stride * (LEVELS - 1), top + 1, stride)
-    return range(0) if found is None else range(found + stride, min(found + STRIDES[0], top + 1), stride)
+def _probes(searches: Sequence[_Search], running: Sequence[int]) -> list[tuple[int, int]]:
+    """(case, exponent) of as many steps as one sweep has room for."""
+    for depth in range(DEPTH, 0, -1):
+        probes = [(index, mark) for index in running for mark in searches[index].ahead(depth)]
+        if len(probes) <= BLOCK:
+            break
+    return probes
 
 
 def _attaining(cases: Sequence[Case], probes: Sequence[tuple[int, int]]) -> list[bool]:

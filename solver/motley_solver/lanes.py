@@ -4,7 +4,7 @@ Equal requests end in the order in which they came. So those that run are an int
 prompts ended with the same iteration (a group) share all that is to be known of them: a lane is a handful of numbers
 and a few arrays over its groups. It counts requests that miss a target and knows nothing of capacities or prices."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class Lanes:
         return len(self.base)
 
     def __getitem__(self, chosen: Ints) -> "Lanes":
-        return Lanes(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return Lanes(*(getattr(self, one.name)[chosen] for one in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,26 @@ class Resumed:
     tokens: Floats  # that have to be computed
     rest: Floats  # of them after this iteration
     entered: bool = True  # from the queue, by this iteration
+
+
+@dataclass
+class Batch:
+    """What the next iteration of each lane carries, while it is put together: what is left of budget, seats and KV
+    cache, who waits, and the prompts."""
+
+    left: Floats
+    seats: Floats
+    room: Floats
+    waiting: Floats
+    idle: Bools  # nothing runs
+    chunk: Floats  # of the prompt in progress
+    going: Bools  # it will not be completed
+    ended: Bools  # it will
+    prefill: Floats  # tokens of all prompts
+    reach: Floats  # tokens that these attend to, all together
+    resumed: list[Resumed] = field(default_factory=list)
+    whole: Floats = field(init=False)  # new prompts that are completed at once
+    extra: Floats = field(init=False)  # tokens of a new one that is not
 
 
 STATE = (
@@ -119,79 +139,103 @@ class Sweep:
                 setattr(self, name, getattr(self, name)[keep])
 
     def _leap(self) -> None:
-        s = self.lanes
-        changed = self._preempt()
-        # the prompt in progress
-        decodes, context, part = self.decodes, self.context, self.rest > 0
-        left = s.batched_tokens - decodes
-        chunk = np.minimum(self.rest, left)
-        reach = chunk * (self.done + chunk / 2)
-        going = self.rest > left
-        ended = part > going
-        left = left - chunk
-        # new prompts
-        seats = s.sequences - decodes - part
-        room = s.kv_tokens - self.used
-        if changed is not None:
-            seats[changed] = 0
-        prefill, fresh, resumed = chunk.copy(), ended, list[Resumed]()
-        again = ((self.end < self.lost) & ((self.waiting > 0) | ended) & ~going).nonzero()[0]
-        waiting, idle = self.waiting, decodes + part == 0
+        full = self._preempt()
+        batch = self._batch(full)
+        self._go(batch, *self._steps(batch, full))
+        self._end()
+        self._arrive()
+
+    def _batch(self, full: Bools | None) -> Batch:
+        s, part = self.lanes, self.rest > 0
+        left = s.batched_tokens - self.decodes
+        chunk, going = np.minimum(self.rest, left), self.rest > left
+        batch = Batch(
+            left=left - chunk,
+            seats=s.sequences - self.decodes - part,
+            room=s.kv_tokens - self.used,
+            waiting=self.waiting,
+            idle=self.decodes + part == 0,
+            chunk=chunk,
+            going=going,
+            ended=part > going,
+            prefill=chunk.copy(),
+            reach=chunk * (self.done + chunk / 2),
+        )
+        if full is not None:
+            batch.seats[full] = 0
+        again = ((self.end < self.lost) & ((self.waiting > 0) | batch.ended) & ~going).nonzero()[0]
         if len(again):
-            fresh, waiting = ended.copy(), waiting.copy()
-            fresh[again] = False
-            resumed = self._resume(again, ended, left, seats, room, waiting, idle, prefill, reach)
-        size = s.input_tokens + HALF_BLOCK
-        able = np.maximum(np.floor(room / size), idle)
-        able = np.maximum(np.minimum(np.minimum(able, seats), waiting), 0)
+            batch.waiting = self.waiting.copy()
+            self._resume(again, batch)
+        self._admit(batch)
+        return batch
+
+    def _admit(self, batch: Batch) -> None:
+        """Prompts that are new, all of one length."""
+        s = self.lanes
         tokens = s.input_tokens - s.cached_tokens
-        whole = np.minimum(able, np.floor(left / tokens))
-        extra = (left - whole * tokens) * (whole < able)
-        prefill += whole * tokens + extra
-        reach += whole * (tokens * (s.cached_tokens + tokens / 2)) + extra * (s.cached_tokens + extra / 2)
-        # how many iterations like this one
+        able = np.maximum(np.floor(batch.room / (s.input_tokens + HALF_BLOCK)), batch.idle)
+        able = np.maximum(np.minimum(np.minimum(able, batch.seats), batch.waiting), 0)
+        whole = batch.whole = np.minimum(able, np.floor(batch.left / tokens))
+        extra = batch.extra = (batch.left - whole * tokens) * (whole < able)
+        batch.prefill += whole * tokens + extra
+        batch.reach += whole * (tokens * (s.cached_tokens + tokens / 2)) + extra * (s.cached_tokens + extra / 2)
+
+    def _steps(self, batch: Batch, full: Bools | None) -> tuple[Floats, Floats]:
+        """How many iterations are like this one, and how long they take."""
+        s, decodes, prefill, starts = self.lanes, self.decodes, batch.prefill, batch.extra > 0
         roof = np.maximum(s.weights, s.per_token * (prefill + decodes))
-        seconds = (s.base + roof + s.per_prefill_token * prefill + s.per_prefill_token_context * reach
-                   + s.per_decode_sequence * decodes + s.per_context_token * context)  # fmt: skip
+        seconds = (s.base + roof + s.per_prefill_token * prefill + s.per_prefill_token_context * batch.reach
+                   + s.per_decode_sequence * decodes + s.per_context_token * self.context)  # fmt: skip
         longer = s.per_prefill_token_context * (prefill * prefill) + s.per_context_token * decodes
-        wait = np.where((self.waiting > 0) | part, NEVER, self.next - self.clock)
+        # until the next arrival, where it would be admitted
+        wait = np.where((self.waiting > 0) | (self.rest > 0), NEVER, self.next - self.clock)
         half = seconds - longer / 2
         steps = np.ceil(2 * wait / (half + np.sqrt(half * half + 2 * longer * wait)))
+        # until a group ends
         steps = np.minimum(steps, self.due - self.iteration)
-        starts = extra > 0
-        steps = np.minimum(steps, np.floor((room - starts * size) / np.maximum(decodes, 1)) + 1)
-        alone = starts & (prefill == extra)  # the first of equal chunks
-        rows = (going | alone).nonzero()[0]
+        # until the KV cache is full
+        room = batch.room - starts * (s.input_tokens + HALF_BLOCK)
+        steps = np.minimum(steps, np.floor(room / np.maximum(decodes, 1)) + 1)
+        # until the last chunk of a prompt, of which this may be the first
+        alone = starts & (prefill == batch.extra)
+        rows = (batch.going | alone).nonzero()[0]
         if len(rows):
-            steps[rows] = np.minimum(steps[rows], np.ceil((self.rest + starts * tokens)[rows] / prefill[rows]) - 1)
-        steps = np.where(ended | ((prefill > chunk) & ~alone), 1, np.maximum(steps, 1))
-        if changed is not None:
-            steps[changed] = 1
-        # go
-        self.clock = self.clock + steps * (seconds + longer * ((steps - 1) / 2))
+            rest = self.rest[rows] + (starts * (s.input_tokens - s.cached_tokens))[rows]
+            steps[rows] = np.minimum(steps[rows], np.ceil(rest / prefill[rows]) - 1)
+        steps = np.where(batch.ended | ((prefill > batch.chunk) & ~alone), 1, np.maximum(steps, 1))
+        if full is not None:
+            steps[full] = 1
+        return steps, steps * (seconds + longer * ((steps - 1) / 2))
+
+    def _go(self, batch: Batch, steps: Floats, seconds: Floats) -> None:
+        s, whole = self.lanes, batch.whole
+        self.clock = self.clock + seconds
         self.iteration = self.iteration + steps
-        grown, computed = steps * decodes, steps * chunk
+        grown, computed = steps * self.decodes, steps * batch.chunk
         self.context = self.context + grown
         self.used = self.used + grown
         self.rest = self.rest - computed
         self.done = self.done + computed
-        for one in resumed:
-            self._restart(one)
+        fresh = batch.ended
+        if batch.resumed:
+            fresh = fresh.copy()
+            fresh[batch.resumed[0].rows] = False
+            for resumed in batch.resumed:
+                self._restart(resumed)
         rows = (fresh | (whole > 0)).nonzero()[0]
         if len(rows):
             number = self.end[rows]
-            self.used[rows] += whole[rows] * size[rows]
+            self.used[rows] += whole[rows] * (s.input_tokens[rows] + HALF_BLOCK)
             self.waiting[rows] -= whole[rows]
             self._group(rows, number, whole[rows] + fresh[rows], np.zeros(len(rows)))
             self._first(rows, number, self.end[rows])
-        rows = starts.nonzero()[0]
+        rows = batch.extra.nonzero()[0]
         if len(rows):
-            computed = (steps * extra)[rows]
-            self.rest[rows], self.done[rows] = tokens[rows] - computed, s.cached_tokens[rows] + computed
-            self.used[rows] += size[rows]
+            computed, cached = steps[rows] * batch.extra[rows], s.cached_tokens[rows]
+            self.rest[rows], self.done[rows] = s.input_tokens[rows] - cached - computed, cached + computed
+            self.used[rows] += s.input_tokens[rows] + HALF_BLOCK
             self.waiting[rows] -= 1
-        self._end()
-        self._arrive()
 
     def _preempt(self) -> Bools | None:
         """The latest lose their KV cache until the others have room; which lanes that happened in."""
@@ -221,43 +265,33 @@ class Sweep:
             rows = ((self.used > s.kv_tokens) & (self.decodes + (self.rest > 0) > 1)).nonzero()[0]
         return full
 
-    def _resume(
-        self,
-        rows: Ints,
-        ended: Bools,
-        left: Floats,
-        seats: Floats,
-        room: Floats,
-        waiting: Floats,
-        idle: Bools,
-        prefill: Floats,
-        reach: Floats,
-    ) -> list[Resumed]:
-        """Prompts that were preempted before, one by one, for each has a length of its own: what they take is taken off
-        `left`, `seats` and `room`, and their chunks are added to `prefill` and `reach`."""
+    def _resume(self, rows: Ints, batch: Batch) -> None:
+        """Prompts that were preempted before, one by one, for each has a length of its own: first those in progress
+        that are completed now, then those at the head of the queue."""
         s, head = self.lanes, self.end.copy()
-        over = rows[ended[rows]]
+        over = rows[batch.ended[rows]]
         tokens = s.input_tokens[over] + self.generated[head[over]]
-        found = [Resumed(over, head[over], tokens, np.zeros(len(over)), entered=False)]
+        batch.resumed = [Resumed(over, head[over], tokens, np.zeros(len(over)), entered=False)]
         head[over] += 1
         while True:
-            rows = rows[(head[rows] < self.lost[rows]) & (waiting[rows] > 0)]
+            rows = rows[(head[rows] < self.lost[rows]) & (batch.waiting[rows] > 0)]
             tokens = s.input_tokens[rows] + self.generated[head[rows]]
-            able = (left[rows] > 0) & (seats[rows] > 0) & (idle[rows] | (tokens + HALF_BLOCK <= room[rows]))
-            seats[rows[~able]] = 0  # nothing overtakes
+            fits = batch.idle[rows] | (tokens + HALF_BLOCK <= batch.room[rows])
+            able = (batch.left[rows] > 0) & (batch.seats[rows] > 0) & fits
+            batch.seats[rows[~able]] = 0  # nothing overtakes
             rows, tokens = rows[able], tokens[able]
             if not len(rows):
-                return found
-            chunk = np.minimum(tokens, left[rows])
-            found.append(Resumed(rows, head[rows], tokens, tokens - chunk))
-            prefill[rows] += chunk
-            reach[rows] += chunk * chunk / 2
-            left[rows] -= chunk
-            seats[rows] -= 1
-            room[rows] -= tokens + HALF_BLOCK
-            waiting[rows] -= 1
+                return
+            chunk = np.minimum(tokens, batch.left[rows])
+            batch.resumed.append(Resumed(rows, head[rows], tokens, tokens - chunk))
+            batch.prefill[rows] += chunk
+            batch.reach[rows] += chunk * chunk / 2
+            batch.left[rows] -= chunk
+            batch.seats[rows] -= 1
+            batch.room[rows] -= tokens + HALF_BLOCK
+            batch.waiting[rows] -= 1
+            batch.idle[rows] = False
             head[rows] += 1
-            idle[rows] = False
 
     def _restart(self, resumed: Resumed) -> None:
         rows, number, tokens = resumed.rows, resumed.number, resumed.tokens

@@ -28,7 +28,7 @@ LLAMA_8B = ModelShape(32, 4096, 32, 8, 128, 14336, 128256)
 LLAMA_70B = ModelShape(80, 8192, 64, 8, 128, 28672, 128256)
 LOOSE = Slo(2.0, 0.5, 0.12, 0.95)
 CHAT = Bucket(500, 250)
-bounded = settings(max_examples=12, deadline=None, derandomize=True, database=None)
+bounded = settings(max_examples=10, deadline=None, derandomize=True, database=None)
 
 
 def engine(name: str = "A100", shape: ModelShape = LLAMA_8B, tp: int = 1, context: int = 16384) -> Engine:
@@ -62,7 +62,9 @@ def configuration(
 
 def test_capacities_of_an_8b_model_are_of_the_published_order() -> None:
     """Chat on one GPU: an L4 gives some hundred output tokens per second, an H100 some thousand."""
-    rates = {name: rate(engine(name), CHAT, LOOSE) for name in ("L4", "A10G", "A100", "H100")}
+    names = ("L4", "A10G", "A100", "H100")
+    answers = evaluations([Question(engine(name), LOOSE, (CHAT,)) for name in names])
+    rates = {name: answer.capacities[0].rate for name, answer in zip(names, answers, strict=True)}
     assert 0.3 < rates["L4"] < 3
     assert 5 < rates["A100"] < 20
     assert 10 < rates["H100"] < 50
@@ -172,10 +174,11 @@ def test_the_token_budget_is_the_largest_whose_iteration_keeps_to_tpot() -> None
 
 def test_questions_asked_together_or_apart_have_the_same_answers() -> None:
     slo = Slo(1.5, 0.2, 0.071, 0.98)
+    sizes = CHAT, Bucket(3000, 50)
     questions = [
-        Question(engine(name), slo, (CHAT, Bucket(3000, 50)), role)
-        for name in ("L4", "A100")
-        for role in ("aggregated", "prefill", "decode")
+        Question(engine("L4"), slo, sizes),
+        Question(engine("A100"), slo, sizes, "prefill"),
+        Question(engine("A100"), slo, sizes, "decode"),
     ]
     apart = [
         evaluations([replace(question, buckets=(bucket,))])[0].capacities[0]
@@ -201,10 +204,12 @@ def test_a_prefill_replica_serves_prompts_and_a_decode_replica_what_follows() ->
 
 def test_a_cached_prefix_saves_its_computation_and_not_its_memory() -> None:
     bucket = Bucket(4000, 100)
-    without, half, most = (capacity(engine(), bucket, LOOSE, reuse=reuse).rate for reuse in (0.0, 0.5, 0.9))
-    assert without < half < most
     full = replace(engine(), kv_tokens=12_500)
-    assert capacity(full, bucket, LOOSE, reuse=0.9).rate < most / 3
+    questions = [Question(engine(), LOOSE, (bucket,), prefix_reuse=reuse) for reuse in (0.0, 0.5, 0.9)]
+    answers = evaluations([*questions, replace(questions[-1], engine=full)])
+    without, half, most, scarce = (answer.capacities[0].rate for answer in answers)
+    assert without < half < most
+    assert scarce < most / 3
 
 
 def test_burstier_traffic_leaves_less() -> None:
