@@ -58,6 +58,7 @@ class Decomposition:
         self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
         self.cuts: list[list[Cut]] = [[] for _ in self.oracles]
         self.bound, self.best, self.exact = 0.0, Best(), True
+        self.impossible = False  # proven: not everything can be served
         self.gap, self._dear = 1e-6, _BEYOND[0]
         self._sizes: dict[str, set[Size]] = defaultdict(set)
         for oracle in self.oracles:
@@ -197,6 +198,7 @@ class Decomposition:
                 return
             master = self._cut_program()
             answer = master.program.minimise(master.costs, deadline, self.gap / 2)
+            self.impossible = answer.status == "infeasible"
             if not answer.found:
                 return
             self._raise(answer.bound)
@@ -238,7 +240,7 @@ class Decomposition:
         found = []
         for i, oracle in enumerate(self.oracles):
             cut = oracle.missing(counts[i], deadline)
-            if cut is not None:
+            if cut is not None and cut.prices:
                 self.cuts[i].append(cut)
                 self._ask(i, cut.prices, deadline)  # stronger, as replicas are whole
             found.append(cut)
