@@ -2,13 +2,14 @@
 what is left allows. Always a plan, never proven."""
 
 from collections import Counter, defaultdict
+from math import inf
 from time import monotonic
 
 from motley_solver.ilp.fleet import require_budget, solution_of, standing_of
 from motley_solver.ilp.nodes import add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.program import LE, Program, Terms
-from motley_solver.ilp.serving import Serving, add_serving, started, switching
-from motley_solver.packing import Size, size_of
+from motley_solver.ilp.serving import Serving, add_serving, kinds_of, started, switching
+from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
 
@@ -18,11 +19,11 @@ Placed = dict[str, Counter[Size]]  # replicas by pool
 
 
 def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None:
-    """Higher priorities first, among equals those with fewer requests; None where time leaves room for none."""
+    """Higher priorities first, among equals those whose requests cost least; None where time leaves room for none."""
     placed: Placed = defaultdict(Counter)
     served: list[Serving] = []
     nodes: dict[str, float] = {}
-    for model in sorted(problem.models, key=lambda m: (-m.priority, m.rate, m.name)):
+    for model in sorted(problem.models, key=lambda m: (-m.priority, _price_per_request(problem, m), m.name)):
         ways = (_beside(problem, placed, model, everything, deadline, gap) for everything in (True, False))
         found = next((way for way in ways if way), None)
         if found is None:
@@ -33,6 +34,17 @@ def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None
         for (key, pool), variable in serving.replicas.items():
             placed[pool][sizes[key]] += round(variable.varValue or 0.0)
     return solution_of(served, nodes) if served else None
+
+
+def _price_per_request(problem: Problem, model: ModelDemand) -> float:
+    """On fractions of the best replicas at their part of a node's price; sizes that need two roles are left out."""
+    loads = [load.rate for load in model.buckets if load.rate > 0]
+    best = [inf] * len(loads)
+    for kind in (kind for kind in kinds_of(problem, model) if kind.role == "aggregated"):
+        price = min(p.price_per_node_hour / per_node(size_of(c), p) for c, room in kind.members for p in room)
+        best = [min(old, price / rate) if rate > 0 else old for old, (rate, _) in zip(best, kind.rates, strict=True)]
+    costs = [rate * price for rate, price in zip(loads, best, strict=True) if price < inf]
+    return sum(costs) / model.rate if costs else inf
 
 
 def _beside(
