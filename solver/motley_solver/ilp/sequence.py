@@ -19,13 +19,16 @@ Placed = dict[str, Counter[Size]]  # replicas by pool
 
 
 def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None:
-    """Higher priorities first, among equals those whose requests cost least; None where time leaves room for none."""
+    """Higher priorities first, among equals those whose requests cost least; None where time ran out before all
+    had their turn: what runs had better stay."""
     placed: Placed = defaultdict(Counter)
     served: list[Serving] = []
     nodes: dict[str, float] = {}
     for model in sorted(problem.models, key=lambda m: (-m.priority, _price_per_request(problem, m), m.name)):
         ways = (_beside(problem, placed, model, everything, deadline, gap) for everything in (True, False))
         found = next((way for way in ways if way), None)
+        if monotonic() > deadline:
+            return None
         if found is None:
             continue
         serving, nodes = found
