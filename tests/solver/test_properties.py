@@ -1,5 +1,6 @@
 """What must hold for every problem: equality with slow oracles, monotony, and a check that accepts the answers."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from motley_solver.check import violations
 from motley_solver.ilp import solve
 from motley_solver.plan import Plan
-from motley_solver.problem import ModelDemand, Problem
+from motley_solver.problem import ModelDemand, Problem, Role
 from motley_solver.workload import Bucket, BucketLoad
 from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
 from tests.solver.oracles import cheapest_by_enumeration, cheapest_by_slices
@@ -154,6 +155,68 @@ def test_other_units_change_nothing(question: Problem) -> None:
     hourly, secondly = plan_of(question), plan_of(per_second)
     assert hourly.complete == secondly.complete
     assert secondly.cost_per_hour * 3600 == pytest.approx(hourly.cost_per_hour, abs=1e-5)
+
+
+@bounded
+@given(problems(models=2, max_nodes=4, gpus=6), st.randoms(use_true_random=False))
+def test_other_names_and_another_order_change_nothing(question: Problem, shuffled: random.Random) -> None:
+    names = {name: f"{10 - i}-{name[::-1]}" for i, name in enumerate(NAMES)}
+    models = [
+        replace(
+            m,
+            name=f"z{9 - i}",
+            buckets=m.buckets[::-1],
+            configurations=tuple(
+                shuffled.sample(
+                    [
+                        replace(c, key=f"c{c.key[::-1]}", pools=tuple(names[p] for p in c.pools))
+                        for c in m.configurations
+                    ],
+                    len(m.configurations),
+                )
+            ),
+        )
+        for i, m in enumerate(question.models)
+    ]
+    pools = [replace(p, name=names[p.name]) for p in question.pools]
+    other = replace(question, models=tuple(models[::-1]), pools=tuple(shuffled.sample(pools, len(pools))))
+    before, after = plan_of(question), plan_of(other)
+    assert before.complete == after.complete
+    if before.complete:
+        assert after.cost_per_hour == pytest.approx(before.cost_per_hour, abs=1e-6)
+
+
+@few
+@given(st.data())
+def test_disaggregated_plans_cost_what_complete_enumeration_finds(data: st.DataObject) -> None:
+    roles: list[tuple[str, Role]] = [("a", "aggregated"), ("b", "prefill"), ("c", "decode"), ("d", "decode")]
+    choices = [
+        configuration(gpu, {SHORT: data.draw(rates), LONG: data.draw(rates)}, role=role, kv_class="k")
+        for gpu, role in roles
+    ]
+    demand = model("m", {SHORT: data.draw(loads), LONG: data.draw(loads)}, *choices)
+    fabrics = {"a": "", "b": "ib", "c": "ib", "d": data.draw(st.sampled_from(["ib", "eth"]))}
+    question = problem([demand], [pool(gpu, data.draw(prices), 2, fabric=fabrics[gpu]) for gpu, _ in roles])
+    plan = plan_of(question)
+    best = cheapest_by_enumeration(question)
+    assert plan.complete == (best < float("inf"))
+    if plan.complete:
+        assert plan.proven
+        assert plan.cost_per_hour == pytest.approx(best, abs=1e-6)
+
+
+@bounded
+@given(st.floats(-6, 6), st.floats(-3, 3), st.integers(1, 4))
+def test_no_scale_of_rates_and_throughputs_is_refused(rate: float, throughput: float, types: int) -> None:
+    """Loads from next to nothing to a million requests per second, GPU types alike and equally dear."""
+    names = [f"g{i}" for i in range(types)]
+    alike = [configuration(name, {SHORT: 10**throughput, LONG: 10**throughput / 7}) for name in names]
+    uneven = configuration("uneven", {SHORT: 10**-throughput, LONG: 3.0})
+    demand = model("m", {SHORT: 10**rate, LONG: 10 ** (rate / 2)}, *alike, uneven)
+    question = problem([demand], [pool(name, 1.0, 10**10) for name in [*names, "uneven"]])
+    plan = plan_of(question)
+    assert plan.complete
+    assert plan.cost_per_hour <= plan.lower_bound * (1 + 1e-5) + 1e-6
 
 
 def test_a_plan_for_the_edges_of_a_histogram_covers_sizes_below_them() -> None:

@@ -12,13 +12,14 @@ from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.fleet import FleetProgram, fleet_program, reserved_bill
 from motley_solver.ilp.nodes import price_unit
 from motley_solver.ilp.program import LE, Answer, Terms, value
+from motley_solver.ilp.sequence import one_by_one
 from motley_solver.plan import Infeasible, Outcome, Unsolved
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
 
 __all__ = ["solve"]
 
-_LARGE = 2_000  # flows, from which on several models are solved one by one
+_LIMITS = [2_000, 30_000]  # flows, beyond which a fleet of several models is large, and too large for one program
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     deadline = started + time_limit_seconds
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
-    found = _serving_everything(problem, deadline, relative_gap) or _by_priority(problem, deadline, relative_gap)
+    solvers = _SOLVERS[sum(_flows(problem) > limit for limit in _LIMITS) if len(problem.models) > 1 else 0]
+    found = None
+    for left, solver in zip(range(len(solvers), 0, -1), solvers, strict=True):
+        found = found or solver(problem, deadline if left == 1 else _within(deadline, 0.7), relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
     plan = plan_of(problem, found.solution, max(0.0, found.bound), found.proven, monotonic() - started)
@@ -46,15 +50,21 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
 
 
 def _serving_everything(problem: Problem, deadline: float, gap: float) -> _Found | None:
-    if len(problem.models) > 1 and _flows(problem) > _LARGE:
-        parts = Decomposition(problem)
-        solution = parts.solve(_within(deadline, 0.8), gap)
-        if solution is not None:
-            bound = parts.bound * parts.unit + reserved_bill(problem)
-            return _Found(solution, bound, parts.closed)
     fleet = fleet_program(problem, everything=True)
-    answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.6), gap)
+    answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.9), gap)
     return _least_change(fleet, answer, deadline) if answer.found else None
+
+
+def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    parts = Decomposition(problem)
+    solution = parts.solve(deadline + 0.5 * (deadline - monotonic()), gap, early=deadline)
+    bound = parts.bound * parts.unit + reserved_bill(problem)
+    return _Found(solution, bound, parts.closed) if solution is not None else None
+
+
+def _one_by_one(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    solution = one_by_one(problem, deadline, gap)
+    return _Found(solution, 0.0, False) if solution is not None else None
 
 
 def _flows(problem: Problem) -> int:
@@ -118,6 +128,14 @@ def _least_change(fleet: FleetProgram, answer: Answer, deadline: float) -> _Foun
     replicas = [(v, 1e-3) for serving in fleet.servings for v in serving.replicas.values()]
     tidier = fleet.program.minimise([*fleet.beyond, *replicas], deadline, 1e-4)
     return replace(found, solution=fleet.solution()) if tidier.found else found
+
+
+# What is tried one after the other until there is a plan: for a small, a large and a very large fleet.
+_SOLVERS = (
+    (_serving_everything, _by_priority),
+    (_model_by_model, _serving_everything, _by_priority, _one_by_one),
+    (_model_by_model, _one_by_one),
+)
 
 
 def _contradictions(problem: Problem) -> Iterator[str]:

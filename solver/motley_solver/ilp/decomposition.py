@@ -58,17 +58,21 @@ class Decomposition:
         self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
         self.cuts: list[list[Cut]] = [[] for _ in self.oracles]
         self.bound, self.best, self.exact = 0.0, Best(), True
+        self.impossible = False  # proven: not everything can be served
         self.gap, self._dear = 1e-6, _BEYOND[0]
         self._sizes: dict[str, set[Size]] = defaultdict(set)
         for oracle in self.oracles:
             for key, pool in oracle.places:
                 self._sizes[pool].add(oracle.sizes[key])
 
-    def solve(self, deadline: float, gap: float) -> Solution | None:
-        """The best solution found, with its `bound`; None where there is none that serves everything."""
+    def solve(self, deadline: float, gap: float, early: float = inf) -> Solution | None:
+        """The best solution found, with its `bound`; None where there is none that serves everything. Without one the
+        search ends at the `early` moment already."""
         self.gap = gap
-        if self._price_rounds(deadline) and not self.closed:
-            self._cut_rounds(deadline)
+        early = min(deadline, early)
+        rounds_end = monotonic() + 0.75 * (early - monotonic())
+        if self._price_rounds(rounds_end, early) and not self.closed:
+            self._cut_rounds(deadline if self.best.columns else early)
         if not self.best.columns:
             return None
         chosen = zip(self.oracles, self.best.columns, strict=True)
@@ -98,7 +102,7 @@ class Decomposition:
 
     # --- prices ---
 
-    def _price_rounds(self, deadline: float) -> bool:
+    def _price_rounds(self, rounds_end: float, deadline: float) -> bool:
         """Columns at prices, prices from columns, until the bound stands; then the best choice of columns."""
         if not all(self._ask(i, oracle.fair_prices, deadline) for i, oracle in enumerate(self.oracles)):
             return False
@@ -113,9 +117,11 @@ class Decomposition:
             settled = saving <= self.gap / 4 * master.answer.objective or stale >= _STALE
             if settled and value((variable, 1.0) for variable in master.beyond) > 1e-6 and self._dear < _BEYOND[2]:
                 self._dear, stale = self._dear * _BEYOND[1], 0
-            elif settled or monotonic() > deadline:
+            elif settled or monotonic() > rounds_end:
                 break
         self._choose(deadline)
+        if not self.best.columns:
+            self._repair([{} for _ in self.oracles], [True for _ in self.oracles], deadline)
         return True
 
     def _saving(self, i: int, master: _Master, deadline: float) -> float:
@@ -197,6 +203,7 @@ class Decomposition:
                 return
             master = self._cut_program()
             answer = master.program.minimise(master.costs, deadline, self.gap / 2)
+            self.impossible = answer.status == "infeasible"
             if not answer.found:
                 return
             self._raise(answer.bound)
@@ -207,6 +214,7 @@ class Decomposition:
             broken = [cut is not None for cut in self._separate(counts, deadline)]
             if any(broken):
                 self._repair(counts, broken, deadline)
+                self._choose(deadline)
             else:
                 columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
                 self._keep(answer.objective, columns, master.nodes)
@@ -238,7 +246,7 @@ class Decomposition:
         found = []
         for i, oracle in enumerate(self.oracles):
             cut = oracle.missing(counts[i], deadline)
-            if cut is not None:
+            if cut is not None and cut.prices:
                 self.cuts[i].append(cut)
                 self._ask(i, cut.prices, deadline)  # stronger, as replicas are whole
             found.append(cut)

@@ -138,7 +138,9 @@ class Oracle:
         for place, variable in self._checked.replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
         answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
-        if not answer.found or answer.objective <= _OVERLOAD:
+        if not answer.found:  # out of time: nothing is known
+            return Cut({}, 0.0, switching=False)
+        if answer.objective <= _OVERLOAD:
             return None
         slopes = {place: max(0.0, -float(v.dj or 0.0)) for place, v in self._checked.replicas.items()}
         return Cut(slopes, answer.objective + sum(slopes[p] * counts.get(p, 0) for p in slopes), switching=False)

@@ -1,0 +1,81 @@
+"""The last resort for a large fleet that cannot be served whole: one model after the other, by priority, each as far as
+what is left allows. Always a plan, never proven."""
+
+from collections import Counter, defaultdict
+from math import inf
+from time import monotonic
+
+from motley_solver.ilp.fleet import require_budget, solution_of, standing_of
+from motley_solver.ilp.nodes import add_nodes, bill_of, price_unit, risk_of
+from motley_solver.ilp.program import LE, Program, Terms
+from motley_solver.ilp.serving import Serving, add_serving, kinds_of, started, switching
+from motley_solver.packing import Size, per_node, size_of
+from motley_solver.problem import ModelDemand, Problem
+from motley_solver.rounding import Solution
+
+_MISSING = 100.0  # of the highest price: what a replica below the minimum is worth
+
+Placed = dict[str, Counter[Size]]  # replicas by pool
+
+
+def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None:
+    """Higher priorities first, among equals those whose requests cost least; None where time ran out before all
+    had their turn: what runs had better stay."""
+    placed: Placed = defaultdict(Counter)
+    served: list[Serving] = []
+    nodes: dict[str, float] = {}
+    for model in sorted(problem.models, key=lambda m: (-m.priority, _price_per_request(problem, m), m.name)):
+        ways = (_beside(problem, placed, model, everything, deadline, gap) for everything in (True, False))
+        found = next((way for way in ways if way), None)
+        if monotonic() > deadline:
+            return None
+        if found is None:
+            continue
+        serving, nodes = found
+        served.append(serving)
+        sizes = {c.key: size_of(c) for kind in serving.kinds for c, _ in kind.members}
+        for (key, pool), variable in serving.replicas.items():
+            placed[pool][sizes[key]] += round(variable.varValue or 0.0)
+    return solution_of(served, nodes) if served else None
+
+
+def _price_per_request(problem: Problem, model: ModelDemand) -> float:
+    """On fractions of the best replicas at their part of a node's price; sizes that need two roles are left out."""
+    loads = [load.rate for load in model.buckets if load.rate > 0]
+    best = [inf] * len(loads)
+    for kind in (kind for kind in kinds_of(problem, model) if kind.role == "aggregated"):
+        price = min(p.price_per_node_hour / per_node(size_of(c), p) for c, room in kind.members for p in room)
+        best = [min(old, price / rate) if rate > 0 else old for old, (rate, _) in zip(best, kind.rates, strict=True)]
+    costs = [rate * price for rate, price in zip(loads, best, strict=True) if price < inf]
+    return sum(costs) / model.rate if costs else inf
+
+
+def _beside(
+    problem: Problem, placed: Placed, model: ModelDemand, everything: bool, deadline: float, gap: float
+) -> tuple[Serving, dict[str, float]] | None:
+    """This model on what the others leave: as many requests as possible, at least cost."""
+    if monotonic() > deadline:
+        return None
+    program, unit = Program(), price_unit(problem)
+    serving = add_serving(program, problem, model, everything, linked=False)
+    standing = standing_of([serving])
+    one = program.constant()
+    for pool, sizes in placed.items():
+        for size, count in sizes.items():
+            standing[pool][size].append((one, float(count)))
+    nodes = tuple(add_nodes(program, pool, standing[pool.name]) for pool in problem.pools)
+    require_budget(program, problem, nodes)
+    if not everything:
+        most: Terms = [(variable, -part) for variable, part in serving.served()]
+        answer = program.minimise(most, deadline, gap, lean=True) if most else None
+        if answer is not None and not answer.found:
+            return None
+        if answer is not None:
+            program.require(most, LE, answer.objective + 1e-8)
+    costs = [*bill_of(nodes), *risk_of(nodes, problem.start_hours)]
+    costs += switching(problem, serving, started(program, problem, serving))
+    terms = [(variable, cost / unit) for variable, cost in costs]
+    terms += [(variable, _MISSING) for variable in serving.missing]
+    if not program.minimise(terms, deadline, gap, lean=True).found:
+        return None
+    return serving, {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
