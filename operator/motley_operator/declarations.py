@@ -11,7 +11,7 @@ from motley_operator.api import GPUPool, Model, Profile, Slo
 from motley_operator.api.quantities import cores, gib, seconds
 from motley_operator.reasons import Finding
 from motley_operator.speeds import Profiles, Speed, by_gpu, gpu_of, kv_dtype, speed
-from motley_solver.capacity import ThroughputTable, configuration_of
+from motley_solver.capacity import Engine, Question, ThroughputTable, configuration_of, evaluations
 from motley_solver.hardware import Gpu, ModelShape
 from motley_solver.problem import Configuration, ModelDemand, Role, Shortfall, fingerprint
 from motley_solver.problem import Slo as SolverSlo
@@ -84,6 +84,7 @@ def declarations(
 @lru_cache(maxsize=1)  # at the largest, hundreds of MB
 def demands_of(declared: tuple[Declaration, ...]) -> tuple[ModelDemand, ...]:
     """The demands with what each configuration can serve. It takes long; equal declarations are not asked of twice."""
+    evaluations([question for one in declared for question in _engine_questions(one)])  # all at once is far quicker
     return tuple(
         ModelDemand(
             name=one.name,
@@ -99,8 +100,23 @@ def demands_of(declared: tuple[Declaration, ...]) -> tuple[ModelDemand, ...]:
     )
 
 
+def _engine_questions(declared: Declaration) -> Iterator[Question]:
+    buckets = tuple(load.bucket for load in declared.loads)
+    for candidate in declared.candidates:
+        if isinstance(candidate.speed, Engine):
+            yield Question(
+                candidate.speed,
+                declared.slo,
+                buckets,
+                candidate.role,
+                declared.arrival_cv,
+                declared.prefix_reuse,
+                candidate.transfer_seconds_per_token,
+            )
+
+
 def _configuration(declared: Declaration, candidate: Candidate) -> Configuration:
-    found = configuration_of(
+    return configuration_of(
         key=candidate.key,
         gpu=candidate.gpu,
         tensor_parallel=candidate.tensor_parallel,
@@ -111,8 +127,12 @@ def _configuration(declared: Declaration, candidate: Candidate) -> Configuration
         gpus=candidate.gpus,
         cpus=candidate.cpus,
         memory_gib=candidate.memory_gib,
+        role=candidate.role,
+        kv_class=candidate.kv_class,
+        arrival_cv=declared.arrival_cv,
+        prefix_reuse=declared.prefix_reuse,
+        transfer_seconds_per_token=candidate.transfer_seconds_per_token,
     )
-    return replace(found, role=candidate.role, kv_class=candidate.kv_class)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from math import floor, inf
 from motley_solver.attainment import Case, alone, best_effort_rate, highest_rates
 from motley_solver.hardware import GIB, DType, Gpu, ModelShape
 from motley_solver.policy.batching import Limits
-from motley_solver.problem import Capacity, Configuration, EngineSettings, Role, Shortfall, ShortfallKind, Slo
+from motley_solver.problem import Capacity, Configuration, EngineSettings, Role, Shortfall, Slo
 from motley_solver.steptime import Source, StepTime
 from motley_solver.workload import Bucket, BucketLoad
 
@@ -19,6 +19,7 @@ DEFAULT_BUDGET, DEFAULT_SEQUENCES = 2048, 256  # where nothing is known of the e
 MAX_SEQUENCES = 512  # not above the smallest token budget
 SHORT_SEQUENCE = 64  # tokens
 HOP_SECONDS = 0.01  # through the router
+REQUEST_SECONDS = 0.058  # of TTFT that belong to no iteration: server, client (fitted in bench/steptime.py)
 DECODE_WAIT = 0.1  # of the TTFT target, to wait for a seat on a decode replica
 KNOWN = 20_000  # answers that are remembered
 
@@ -122,13 +123,14 @@ class Question:
     def case(self, bucket: Bucket) -> Case:
         """The replay of one bucket.
 
-        TTFT is measured at the router, a hop away. Of a disaggregated request it is spent on both replicas: the decode
-        replica has DECODE_WAIT of the target to find a seat and one step (as long as TPOT allows) for the first token;
-        the prefill replica has what they, the transfer and the second hop leave. TPOT is the decode replica's alone.
-        Each of both attains for (1 + attainment) / 2 of the requests, so that both together do for `attainment`."""
+        TTFT is measured at the router, a hop and a server away. Of a disaggregated request it is spent on both
+        replicas: the decode replica has DECODE_WAIT of the target to find a seat and one step (as long as TPOT allows)
+        for the first token; the prefill replica has what they, the transfer and the second hop leave. TPOT is the
+        decode replica's alone. Each of both attains for (1 + attainment) / 2 of the requests, so that both together do
+        for `attainment`."""
         slo, role, settings = self.slo, self.role, self.settings
         target = slo.ttft_seconds(bucket.input_tokens)
-        handed_over = DECODE_WAIT * target + slo.tpot_seconds
+        beside, handed_over = HOP_SECONDS + REQUEST_SECONDS, DECODE_WAIT * target + slo.tpot_seconds
         transfer = bucket.input_tokens * self.transfer_seconds_per_token
         cached = min(int(self.prefix_reuse * bucket.input_tokens), bucket.input_tokens - 1)
         return Case(
@@ -138,8 +140,8 @@ class Question:
             cached_tokens=bucket.input_tokens - 1 if role == "decode" else cached,
             output_tokens=1 if role == "prefill" else bucket.output_tokens,
             ttft={
-                "aggregated": target - HOP_SECONDS,
-                "prefill": target - handed_over - transfer - 2 * HOP_SECONDS,
+                "aggregated": target - beside,
+                "prefill": target - handed_over - transfer - 2 * beside,
                 "decode": handed_over,
             }[role],
             tpot=inf if role == "prefill" else slo.tpot_seconds,
@@ -157,15 +159,17 @@ def _unfit(question: Question, bucket: Bucket) -> Shortfall | None:
     return None
 
 
-def _unattained(case: Case, others: int) -> Shortfall | None:
-    """The target that a request misses most when so many prompts come before its own and again while it decodes."""
+def _unattained(case: Case, target: float, others: int) -> Shortfall | None:
+    """The target that a request misses most when so many prompts come before its own and again while it decodes. TTFT
+    is told as a client sees it: `target` is the whole one, of which the replica has `case.ttft`."""
     lone = alone(case)
     tpot = lone.tpot + others * lone.ttft / max(1, case.output_tokens - 1) if lone.tpot else 0.0
-    needed = {"ttft": (lone.ttft * (1 + others), case.ttft), "tpot": (tpot, case.tpot)}
-    kind: ShortfallKind
-    kind = "ttft" if case.ttft <= 0 or needed["ttft"][0] / case.ttft > tpot / case.tpot else "tpot"
-    value, target = needed[kind]
-    return Shortfall(kind, value, max(target, 0.0)) if value > target or others else None
+    ttft = lone.ttft * (1 + others)
+    if case.ttft <= 0 or ttft / case.ttft > tpot / case.tpot:
+        late = Shortfall("ttft", ttft + target - case.ttft, target)
+    else:
+        late = Shortfall("tpot", tpot, case.tpot)
+    return late if late.needed > late.available or others else None
 
 
 def evaluations(questions: Sequence[Question]) -> tuple[Evaluation, ...]:
@@ -177,9 +181,7 @@ def evaluations(questions: Sequence[Question]) -> tuple[Evaluation, ...]:
     cases = list(dict.fromkeys(question.case(bucket) for (question, bucket), no in refused.items() if no is None))
     rates = dict(zip(cases, highest_rates(cases), strict=True))
     for question in new:
-        capacities = (
-            refused[question, bucket] or _capacity(bucket, question.case(bucket), rates) for bucket in question.buckets
-        )
+        capacities = (refused[question, bucket] or _capacity(question, bucket, rates) for bucket in question.buckets)
         answers[question] = _known[question] = Evaluation(question.settings, tuple(capacities))
         if len(_known) > KNOWN:
             del _known[next(iter(_known))]
@@ -195,13 +197,14 @@ def _refusal(question: Question, bucket: Bucket) -> Capacity | None:
     if unfit:
         return Capacity(bucket, 0.0, 0.0, unfit)
     case = question.case(bucket)
-    late = _unattained(case, others=0)
+    late = _unattained(case, question.slo.ttft_seconds(bucket.input_tokens), others=0)
     return Capacity(bucket, 0.0, best_effort_rate(case), late) if late else None
 
 
-def _capacity(bucket: Bucket, case: Case, rates: Mapping[Case, float]) -> Capacity:
-    rate = rates[case]
-    return Capacity(bucket, rate, best_effort_rate(case), None if rate else _unattained(case, others=1))
+def _capacity(question: Question, bucket: Bucket, rates: Mapping[Case, float]) -> Capacity:
+    case = question.case(bucket)
+    late = None if rates[case] else _unattained(case, question.slo.ttft_seconds(bucket.input_tokens), others=1)
+    return Capacity(bucket, rates[case], best_effort_rate(case), late)
 
 
 def _of_table(table: ThroughputTable, buckets: tuple[Bucket, ...]) -> Evaluation:

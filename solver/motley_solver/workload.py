@@ -11,8 +11,8 @@ SMALLEST_INPUT, SMALLEST_OUTPUT = 64, 16  # tokens; the first edges of the grid,
 STEPS = 4
 """Edges per doubling. Tokens as planned over true tokens of five traces (Azure code and conversation, Mooncake, AIBrix,
 arXiv) in at most MOST_BUCKETS: 1.34, 1.40, 1.47, 1.45 and 1.33 with one edge per doubling; 1.21, 1.19, 1.23, 1.23 and
-1.19 with two; 1.18, 1.09, 1.17, 1.19 and 1.13 with four. With eight the merging takes back what is gained. Only sizes that
-occur become buckets, so the one grid serves chat and prompts of 190,000 tokens (Mooncake)."""
+1.19 with two; 1.18, 1.09, 1.17, 1.19 and 1.13 with four. With eight the merging takes back what is gained. Only sizes
+that occur become buckets, so the one grid serves chat and prompts of 190,000 tokens (Mooncake)."""
 TINY = 1e-3  # of all input plus of all output tokens
 MOST_BUCKETS = 60
 
@@ -108,17 +108,6 @@ def merged(histogram: Histogram) -> dict[Bucket, float]:
 
 def _holds(large: Bucket, small: Bucket) -> bool:
     return large.input_tokens >= small.input_tokens and large.output_tokens >= small.output_tokens
-
-
-def without_cached(histogram: Histogram, prefix_reuse: float) -> dict[Bucket, float]:
-    """A histogram of whole prompts as one of uncached input, if this fraction of every prompt is found in the cache."""
-    if not 0 <= prefix_reuse < 1:
-        raise ValueError(f"prefix reuse: must be a fraction from 0 to below 1, not {prefix_reuse}")
-    found: dict[Bucket, float] = defaultdict(float)
-    for bucket, weight in histogram.items():
-        uncached = max(1, ceil(bucket.input_tokens * (1 - prefix_reuse)))
-        found[Bucket(uncached, bucket.output_tokens)] += weight
-    return dict(found)
 
 
 # --- to routes ---

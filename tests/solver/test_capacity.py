@@ -196,7 +196,7 @@ def test_a_prefill_replica_serves_prompts_and_a_decode_replica_what_follows() ->
     assert far.capacities[0].rate < prompts.rate
     [lost] = evaluations([Question(engine(), slo, (bucket,), "prefill", transfer_seconds_per_token=2e-3)])
     shortfall = lost.capacities[0].shortfall
-    assert shortfall and (shortfall.kind, shortfall.available) == ("ttft", 0.0)
+    assert shortfall and shortfall.kind == "ttft" and shortfall.needed > shortfall.available == 4.0
 
 
 def test_a_cached_prefix_saves_its_computation_and_not_its_memory() -> None:

@@ -16,7 +16,6 @@ from motley_solver.workload import (
     loads_of,
     merged,
     routable,
-    without_cached,
 )
 
 SMALL, LARGE = Bucket(100, 50), Bucket(1000, 50)
@@ -109,12 +108,6 @@ def test_many_buckets_become_at_most_the_most() -> None:
     found = merged(even)
     assert MOST_BUCKETS - 5 < len(found) <= MOST_BUCKETS
     assert sum(found.values()) == 120
-
-
-def test_what_is_found_in_the_cache_is_no_input() -> None:
-    assert without_cached({Bucket(1000, 50): 1.0, Bucket(1, 5): 2.0}, 0.75) == {Bucket(250, 50): 1.0, Bucket(1, 5): 2.0}
-    with pytest.raises(ValueError, match="prefix reuse"):
-        without_cached({SMALL: 1.0}, 1.0)
 
 
 def test_inputs_whose_output_is_unknown_get_the_mean_of_the_shares() -> None:

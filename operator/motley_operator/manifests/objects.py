@@ -1,6 +1,6 @@
 """The objects round the engines: Deployment and Service of a group; NetworkPolicy, budget, routing table of a Model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from motley_operator.api import Metadata, Model, Plan, RoutingTable, RoutingTableSpec
 from motley_operator.api.plan import PlannedBucket
@@ -10,6 +10,7 @@ from motley_operator.labels import COMPONENT, MANAGED, MODEL
 from motley_operator.manifests.engine import HEALTH_PORT, HTTP_PORT, Group
 from motley_operator.manifests.pods import Manifest, owner_of
 from motley_operator.settings import Settings
+from motley_solver.workload import Bucket, BucketLoad, routable
 
 
 def deployment(group: Group, replicas: int) -> Manifest:
@@ -88,14 +89,6 @@ def routing_table(model: Model, groups: Sequence[Group], leaving: Sequence[str],
     ready they serve, since a router without a live endpoint of its choice takes any."""
     backends = [Backend(service=group.name) for group in groups] + [Backend(service=name) for name in leaving]
     assigned = next((one.buckets for one in plan.spec.assignment if one.model == model.key), ())
-    sizes = tuple(
-        RouteSize(
-            input_tokens=bucket.input_tokens,
-            output_tokens=bucket.output_tokens,
-            shares=(*_shares(bucket, groups), *(0.0 for _ in leaving)),
-        )
-        for bucket in assigned
-    )
     per_thousand = model.spec.slo.ttft_per_thousand_input_tokens
     table = RoutingTable(
         metadata=Metadata(name=model.metadata.name, namespace=model.metadata.namespace),
@@ -108,18 +101,31 @@ def routing_table(model: Model, groups: Sequence[Group], leaving: Sequence[str],
                 tpot_seconds=seconds(model.spec.slo.tpot),
             ),
             backends=tuple(backends),
-            sizes=sizes if groups else (),
+            sizes=tuple(_sizes(assigned, groups, len(leaving))) if groups else (),
         ),
     ).to_json()
     table["metadata"] = _metadata(model, model.metadata.name, {**MANAGED, MODEL: model.metadata.name})
     return table
 
 
-def _shares(bucket: PlannedBucket, groups: Sequence[Group]) -> tuple[float, ...]:
+def _sizes(assigned: Sequence[PlannedBucket], groups: Sequence[Group], leaving: int) -> Iterator[RouteSize]:
+    """The router knows a request's input and only what output to expect, so sizes that differ in their output alone are
+    routed alike: each group gets as many requests as planned."""
+    loads = [BucketLoad(Bucket(one.input_tokens, one.output_tokens), one.rate) for one in assigned]
+    planned = {load.bucket: _shares(one, groups) for load, one in zip(loads, assigned, strict=True)}
+    for bucket, shares in routable(loads, planned).items():
+        yield RouteSize(
+            input_tokens=bucket.input_tokens,
+            output_tokens=bucket.output_tokens,
+            shares=(*(round(shares[group.name], 6) for group in groups), *(0.0 for _ in range(leaving))),
+        )
+
+
+def _shares(bucket: PlannedBucket, groups: Sequence[Group]) -> dict[str, float]:
     """By group; what the plan leaves unserved is tried all the same, by numbers of replicas."""
     planned = {(share.pool, share.tensor_parallel): share.share for share in bucket.shares}
     weights = [planned.get((g.allocation.pool, g.allocation.tensor_parallel), 0.0) for g in groups]
     if not sum(weights):
         weights = [float(group.allocation.replicas) for group in groups]
     total = sum(weights)
-    return tuple(round(weight / total, 6) for weight in weights)
+    return {group.name: weight / total for group, weight in zip(groups, weights, strict=True)}

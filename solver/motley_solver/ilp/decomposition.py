@@ -11,7 +11,7 @@ from time import monotonic
 from motley_solver.ilp.fleet import require_budget, solution_of
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.oracle import Column, Cut, Oracle, Place, Prices
-from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable
+from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
 from motley_solver.ilp.serving import Serving, add_replicas, add_serving
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
@@ -19,7 +19,7 @@ from motley_solver.rounding import Solution
 
 _ROUNDS = 60
 _SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
-_BEYOND = ((1, 0.3), (2, 1), (4, 3), (1_000_000, 30))  # times the stock, at so many times its price more
+_BEYOND = 0.5, 8.0, 1e6  # nodes beyond the stock: their price first, its growth while some are bought, its end
 _STALE = 2  # rounds without progress of the bound
 
 Standing = dict[str, dict[Size, Terms]]
@@ -31,6 +31,7 @@ class _Master:
     nodes: list[Nodes]
     choices: list[list[Variable]]  # per model, one variable per column
     one_each: list[Row]
+    beyond: list[Variable]  # nodes that the pools do not have
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Decomposition:
         self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
         self.cuts: list[list[Cut]] = [[] for _ in self.oracles]
         self.bound, self.best, self.exact = 0.0, Best(), True
-        self.gap = 1e-6
+        self.gap, self._dear = 1e-6, _BEYOND[0]
         self._sizes: dict[str, set[Size]] = defaultdict(set)
         for oracle in self.oracles:
             for key, pool in oracle.places:
@@ -76,7 +77,9 @@ class Decomposition:
 
     @property
     def closed(self) -> bool:
-        return self.best.objective - self.bound <= self.gap * max(abs(self.best.objective), 1e-9)
+        return self.best.objective < inf and self.best.objective - self.bound <= self.gap * max(
+            abs(self.best.objective), 1e-9
+        )
 
     # --- the pools ---
 
@@ -107,7 +110,10 @@ class Decomposition:
             # what the columns not yet found could save at most, model by model
             saving = sum(self._saving(i, master, deadline) for i in range(len(self.oracles)))
             stale = 0 if self._raise(master.answer.objective - saving) else stale + 1
-            if saving <= self.gap / 4 * master.answer.objective or stale >= _STALE or monotonic() > deadline:
+            settled = saving <= self.gap / 4 * master.answer.objective or stale >= _STALE
+            if settled and value((variable, 1.0) for variable in master.beyond) > 1e-6 and self._dear < _BEYOND[2]:
+                self._dear, stale = self._dear * _BEYOND[1], 0
+            elif settled or monotonic() > deadline:
                 break
         self._choose(deadline)
         return True
@@ -140,8 +146,8 @@ class Decomposition:
         return {(key, pool): pools[pool].price_of(oracle.sizes[key]) for key, pool in oracle.places}
 
     def _master(self, whole: bool, deadline: float) -> _Master:
-        """One column of each model on the nodes of all pools. Relaxed, there are nodes beyond the stock, at several
-        times their price: so there is always an answer, and prices stay within reason."""
+        """One column of each model on the nodes of all pools. Relaxed, there are nodes beyond the stock for more
+        money: so there is always an answer, and prices stay within reason."""
         program = Program()
         standing: Standing = defaultdict(lambda: defaultdict(list))
         costs: Terms = []
@@ -155,13 +161,14 @@ class Decomposition:
                     standing[pool][oracle.sizes[key]].append((variable, float(count)))
             rows.append(program.require([(variable, 1.0) for variable in chosen], EQ, 1))
         nodes = self._add_pools(program, standing, whole, capped=whole)
+        beyond = []
         for each in nodes if not whole else ():
-            over = [program.variable(each.pool.max_nodes * times, whole=False) for times, _ in _BEYOND]
-            program.require([(each.bought, 1.0), *((variable, -1.0) for variable in over)], LE, each.pool.max_nodes)
-            price = max(each.pool.price_per_node_hour / self.unit, 0.01)
-            costs += [(variable, price * dearer) for variable, (_, dearer) in zip(over, _BEYOND, strict=True)]
+            more = program.variable(None, whole=False)
+            program.require([(each.bought, 1.0), (more, -1.0)], LE, each.pool.max_nodes)
+            costs.append((more, self._dear * max(each.pool.price_per_node_hour / self.unit, 0.01)))
+            beyond.append(more)
         answer = program.minimise([*self._cost(nodes), *costs], deadline, self.gap / 4, whole)
-        return _Master(answer, nodes, choices, rows)
+        return _Master(answer, nodes, choices, rows, beyond)
 
     def _choose(self, deadline: float) -> None:
         master = self._master(whole=True, deadline=deadline)
@@ -183,6 +190,8 @@ class Decomposition:
         """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
         the others: a plan."""
         self._raise(self._nodes_first(deadline))
+        if not self.closed:
+            self._improve(deadline)
         for _ in range(_ROUNDS):
             if self.closed or monotonic() > deadline:
                 return
@@ -248,6 +257,23 @@ class Decomposition:
             if column is not None:
                 self.columns[i][column] = None
         self._keep(objective, [column for column in columns if column is not None], nodes)
+
+    def _improve(self, deadline: float) -> None:
+        """Each model in turn is planned anew beside the others; then the best choice of all columns."""
+        if self.best.objective == inf:
+            return
+        columns: list[Column | None] = list(self.best.columns)
+        before = objective = self.best.objective
+        for i, column in enumerate(columns):
+            found, cost, nodes = self._replan(i, columns, deadline)
+            if found is not None and cost < objective - 1e-9 and found != column:
+                columns[i], objective = found, cost
+                self.columns[i][found] = None
+                self._keep(objective, [each for each in columns if each is not None], nodes)
+            if self.closed or monotonic() > deadline:
+                return
+        if objective < before:
+            self._choose(deadline)
 
     def _replan(
         self, i: int, columns: list[Column | None], deadline: float

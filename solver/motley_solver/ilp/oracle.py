@@ -1,17 +1,20 @@
 """One model by itself: its cheapest whole replicas at given prices, and whether given replicas can serve it.
 Two questions to which the decomposition of a large fleet needs answers, with proofs that hold for all other plans."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
+
+import numpy as np
+from numpy.typing import NDArray
 
 from motley_solver.ilp.program import Program, Terms
 from motley_solver.ilp.serving import Kind, Serving, add_serving, kinds_of, started, switching
 from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Pool, Problem
 
-_OVERLOAD = 1e-7  # replicas: a load within the tolerance
+_OVERLOAD = 2e-8  # replicas; less than the smallest load that is planned
 
 Place = tuple[str, str]  # configuration and pool
 Prices = Mapping[Place, float]  # of one replica
@@ -45,54 +48,93 @@ class Oracle:
         self.kinds: tuple[Kind, ...] = kinds_of(problem, model)
         self.pools: dict[str, Pool] = {pool.name: pool for pool in problem.pools}
         self.sizes: dict[str, Size] = {c.key: size_of(c) for kind in self.kinds for c, _ in kind.members}
-        self._whole = Program()
-        self._serving = add_serving(self._whole, problem, model, True, self.kinds, linked=False)
-        self._switching = self.switching_of(self._whole, self._serving)
+        self.places: tuple[Place, ...] = tuple(
+            (c.key, pool.name) for kind in self.kinds for c, room in kind.members for pool in room
+        )
+        self.fair_prices: Prices = {place: self._fair_price(place) for place in self.places}
+        self._running = {(r.configuration, r.pool) for r in problem.running if r.model == model.name}
         self._relaxed = Program()
         self._overload = self._relaxed.variable(None, whole=False)
-        self._checked = add_serving(self._relaxed, problem, model, True, self.kinds, self._overload, linked=False)
 
     def switching_of(self, program: Program, serving: Serving) -> Terms:
         terms = switching(self.problem, serving, started(program, self.problem, serving))
         return [(variable, cost / self.unit) for variable, cost in terms]
 
-    def fair_price(self, place: Place) -> float:
+    def _fair_price(self, place: Place) -> float:
         """The replica's part of a node's price."""
         pool = self.pools[place[1]]
         return pool.price_per_node_hour / self.unit / per_node(self.sizes[place[0]], pool)
 
-    @cached_property
-    def places(self) -> tuple[Place, ...]:
-        return tuple(self._serving.replicas)
-
-    @cached_property
-    def fair_prices(self) -> Prices:
-        return {place: self.fair_price(place) for place in self.places}
-
     def cheapest(self, prices: Prices, deadline: float, gap: float) -> tuple[Cut, Column] | None:
         """The best replicas at these prices; None where the model cannot be served whole, or not in time."""
+        program = Program()
+        serving = add_serving(program, self.problem, self.model, True, self._worth_their(prices), linked=False)
         scale = max(prices.values(), default=0.0) or 1.0
-        terms = [(v, prices[place] / scale) for place, v in self._serving.replicas.items()]
-        terms += [(v, cost / scale) for v, cost in self._switching]
-        answer = self._whole.minimise(terms, deadline, gap, lean=True)
+        terms = [(v, prices[place] / scale) for place, v in serving.replicas.items()]
+        terms += [(v, cost / scale) for v, cost in self.switching_of(program, serving)]
+        answer = program.minimise(terms, deadline, gap, lean=True)
         if not answer.found:
             return None
-        counts = {place: round(v.varValue or 0.0) for place, v in self._serving.replicas.items()}
+        counts = {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
         return Cut(prices, answer.bound * scale, switching=True), self.column(counts)
+
+    def _worth_their(self, prices: Prices) -> tuple[Kind, ...]:
+        """Without the places whose work others do for no more: so many whole replicas of another kind, wherever there
+        is room for all that they could ever be asked for."""
+        if self.model.survivability > 0 or len(self.places) < 2:
+            return self.kinds
+        kinds, ample, times = self._substitutes
+        start = self.problem.start_hours / self.problem.horizon_hours
+        costs = np.array([prices[place] + start * self.fair_prices[place] for place in self.places])
+        needed = times[np.ix_(kinds, kinds)]  # of the first for one of the second
+        with np.errstate(invalid="ignore"):
+            instead = np.where(np.isinf(needed), np.inf, needed * costs[:, None])
+        order = np.arange(len(self.places))
+        cheaper = (instead < costs) | ((instead == costs) & (order[:, None] < order))
+        np.fill_diagonal(cheaper, False)
+        dull = (cheaper & ample[:, None]).any(axis=0)
+        kept = {place for place, out in zip(self.places, dull, strict=True) if not out or place in self._running}
+        return self._only(kept)
+
+    @cached_property
+    def _substitutes(self) -> tuple[NDArray[np.int_], NDArray[np.bool_], NDArray[np.float64]]:
+        """The kind of each place; is its stock ample?; replicas of a kind (row) for the work of another (column)."""
+        loads = np.array([load.rate * (1 + self.problem.headroom) for load in self.model.buckets if load.rate > 0])
+        rates = np.array([[rate for rate, _ in kind.rates] for kind in self.kinds]).reshape(len(self.kinds), -1)
+        able = rates > 0
+        work = (np.divide(loads, rates, out=np.zeros_like(rates), where=able)).sum(axis=1)
+        index = {c.key: i for i, kind in enumerate(self.kinds) for c, _ in kind.members}
+        kinds = np.array([index[key] for key, _ in self.places])
+        room = [per_node(self.sizes[key], self.pools[pool]) * self.pools[pool].max_nodes for key, pool in self.places]
+        ample = np.array(room) >= np.maximum(np.ceil(work[kinds]), self.model.min_replicas)
+        times = np.full((len(self.kinds), len(self.kinds)), np.inf)
+        for i, one in enumerate(self.kinds):
+            for j, other in enumerate(self.kinds):
+                within = all(mine or not theirs for (_, mine), (_, theirs) in zip(one.rates, other.rates, strict=True))
+                if (one.role, one.group) == (other.role, other.group) and within and (able[i] | ~able[j]).all():
+                    most = np.divide(rates[j], rates[i], out=np.zeros_like(rates[i]), where=able[j]).max(initial=0.0)
+                    times[i, j] = max(1.0, np.ceil(most))
+        if self.model.max_replicas is not None:
+            times[times > 1] = np.inf
+        return kinds, ample, times
 
     def column(self, counts: Mapping[Place, int]) -> Column:
         cost = 0.0
-        if self._switching:
+        if self.problem.start_hours > 0:
             running = {
                 (r.configuration, r.pool): r.replicas for r in self.problem.running if r.model == self.model.name
             }
             spread = self.problem.start_hours / self.problem.horizon_hours
-            cost = sum(self.fair_price(p) * max(0, n - running.get(p, 0)) for p, n in counts.items()) * spread
+            cost = sum(self.fair_prices[p] * max(0, n - running.get(p, 0)) for p, n in counts.items()) * spread
         return Column(tuple((place, n) for place, n in counts.items() if n), cost)
 
+    @cached_property
+    def _checked(self) -> Serving:
+        return add_serving(self._relaxed, self.problem, self.model, True, self.kinds, self._overload, linked=False)
+
     def missing(self, counts: Mapping[Place, float], deadline: float) -> Cut | None:
-        """None where these replicas serve the model; its flows are then those of `serving_by`. Otherwise a cut that
-        they break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
+        """None where these replicas serve the model, otherwise a cut that they
+        break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
         for place, variable in self._checked.replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
         answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
@@ -102,6 +144,20 @@ class Oracle:
         return Cut(slopes, answer.objective + sum(slopes[p] * counts.get(p, 0) for p in slopes), switching=False)
 
     def serving_by(self, column: Column, deadline: float) -> Serving:
-        """The flows to these replicas, as values of its variables."""
-        self.missing(dict(column.replicas), deadline)
-        return self._checked
+        """The flows to these replicas and no others, as values of its variables."""
+        program, counts = Program(), dict(column.replicas)
+        overload = program.variable(None, whole=False)
+        kinds = self._only(set(counts))
+        serving = add_serving(program, self.problem, self.model, True, kinds, overload, linked=False)
+        for place, variable in serving.replicas.items():
+            program.fix(variable, counts[place])
+        program.minimise([(overload, 1.0)], deadline, 0.0, whole=False)
+        return serving
+
+    def _only(self, places: Container[Place]) -> tuple[Kind, ...]:
+        found = []
+        for kind in self.kinds:
+            members = [(c, tuple(p for p in room if (c.key, p.name) in places)) for c, room in kind.members]
+            if any(room for _, room in members):
+                found.append(replace(kind, members=tuple((c, room) for c, room in members if room)))
+        return tuple(found)

@@ -397,6 +397,21 @@ def test_shares_follow_the_plan_and_sum_to_one(shares: list[tuple[str, float]], 
     assert size["shares"] == pytest.approx(expected)
 
 
+def test_sizes_that_the_router_cannot_tell_apart_share_their_replicas_as_planned() -> None:
+    """Of 1000 tokens in, one in four has a long output and is planned for t4: nobody knows which when it arrives."""
+    planned = {100: ("l4", 3.0), 800: ("t4", 1.0)}
+    buckets = tuple(
+        PlannedBucket(
+            input_tokens=1000, output_tokens=out, rate=rate, shares=(Share(pool=on, tensor_parallel=1, share=1.0),)
+        )
+        for out, (on, rate) in planned.items()
+    )
+    made = plan(1, assignment=(PlannedAssignment(model="team/chat", buckets=buckets),))
+    (chat,) = models_of(model()).values()
+    sizes = routing_table(chat, (L4, T4), (), made)["spec"]["sizes"]
+    assert [size["shares"] for size in sizes] == [[0.75, 0.25], [0.75, 0.25]]
+
+
 def test_leaving_groups_stay_listed_without_a_share() -> None:
     spec = table([("l4", 1.0)], L4, leaving=("old-1", "old-2"))
     assert [one["service"] for one in spec["backends"]] == [L4.name, "old-1", "old-2"]
