@@ -12,14 +12,11 @@ in the trace's order from a seeded place on, the same step times. A fleet that m
 """
 
 import argparse
-import csv
 import os
 import platform
 import sys
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import cycle, islice, product
 from math import inf
@@ -33,80 +30,44 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from melange_slices import Sliced, sliced  # noqa: E402
 
 from bench.fleet_replay import Fleet, Group, arrivals, attainment  # noqa: E402
+from bench.savings_data import (  # noqa: E402
+    HEADLINE,
+    MODELS,
+    ORIGINALS,
+    PRICES,
+    PUBLISHED,
+    RATES,
+    SLOS,
+    TRACES,
+    WORKLOADS,
+    Lengths,
+    Traces,
+    Workload,
+    bucket_of,
+    histogram_of,
+    lengths,
+    published_rate,
+)
 from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
 from motley_solver.baselines import Greedy, greedy, single_type  # noqa: E402
 from motley_solver.capacity import Engine, configuration_of, engine_of  # noqa: E402
-from motley_solver.hardware import CATALOGUE, ModelShape  # noqa: E402
+from motley_solver.hardware import CATALOGUE  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
 from motley_solver.plan import Assignment, Outcome, Plan  # noqa: E402
 from motley_solver.policy.batching import Limits  # noqa: E402
-from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Slo  # noqa: E402
+from motley_solver.problem import Configuration, ModelDemand, Pool, Problem  # noqa: E402
 from motley_solver.steptime import roofline  # noqa: E402
 from motley_solver.workload import Bucket, BucketLoad, loads_of  # noqa: E402
 
-RATES = (1, 2, 4, 8, 16, 32)
-INPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 16000)
-OUTPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4100)
 SLICES, SLICES_LIMIT, TIME_LIMIT = 8, 10.0, 20.0
 STOCK = 2000  # nodes of each type: no limit
 REPLAY_SECONDS, REPLAY_REQUESTS, WARM_UP, SEED = 300, 1000, 0.1, 4  # the longer of the first two; a part of the time
-
-SLOS = {
-    "loose": Slo(ttft_seconds_base=2.0, ttft_seconds_per_1k_input=1.0, tpot_seconds=0.120, attainment=0.99),
-    "tight": Slo(ttft_seconds_base=1.0, ttft_seconds_per_1k_input=0.5, tpot_seconds=0.040, attainment=0.99),
-}
-MODELS = {
-    "Llama-2-7b": ModelShape(32, 4096, 32, 32, 128, 11008, 32000),  # its own limit of 4096 tokens left out, as there
-    "Llama-3.1-8B": ModelShape(32, 4096, 32, 8, 128, 14336, 128256),
-}
-# Per GPU and hour. AWS us-east-1 on demand, July 2026: g6.xlarge, g5.xlarge, an eighth of p4de.24xlarge, p5.4xlarge.
-# Lambda 2026: an eighth of gpu_8x_a100_80gb_sxm4, gpu_1x_h100_sxm5; it has no L4 and no A10G, which cost as at AWS.
-# Paper: Table 1 of Mélange (arXiv 2404.14527).
-PRICES = {
-    "AWS": {"L4": 0.8048, "A10G": 1.006, "A100-80GB": 3.43088, "H100": 6.88},
-    "Lambda": {"L4": 0.8048, "A10G": 1.006, "A100-80GB": 2.79, "H100": 4.29},
-    "paper": {"L4": 0.70, "A10G": 1.01, "A100-80GB": 3.67, "H100": 7.516},
-}
-HEADLINE = ("Llama-2-7b", "AWS")
-"""The model and prices for which the aim is said to be met or missed; fixed before the first run."""
-
-Lengths = list[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Request sizes of public traces, in parts of a mixture; and the paper's dataset that it resembles, with its mean
-    saving against the best single type by SLO, computed from the published tables."""
-
-    parts: tuple[tuple[str, float], ...]
-    dataset: str = ""
-    published: Mapping[str, float] = field(default_factory=dict)
-
-
-TRACES = {  # file under traces/, columns of input and output tokens
-    "sharegpt": ("helix_sharegpt_lengths.csv", "input_tokens", "output_tokens"),
-    "arxiv": ("vidur_arxiv_summarization.csv", "num_prefill_tokens", "num_decode_tokens"),
-    "conv": ("azure2023_conv_30min.csv", "ContextTokens", "GeneratedTokens"),
-    "code": ("azure2023_code.csv", "ContextTokens", "GeneratedTokens"),
-}
-ORIGINALS = """\
-  helix_sharegpt_lengths.csv        Thesys-lab/Helix-ASPLOS25: simulator/trace_generator/length_data (ShareGPT)
-  vidur_arxiv_summarization.csv     microsoft/vidur: data/processed_traces/arxiv_summarization_stats_…_v2.csv
-  azure2023_conv_30min.csv          Azure/AzurePublicDataset: AzureLLMInferenceTrace_conv.csv, its first 30 minutes
-  azure2023_code.csv                Azure/AzurePublicDataset: AzureLLMInferenceTrace_code.csv"""
-WORKLOADS = {
-    "sharegpt": Workload((("sharegpt", 1.0),), "Arena", {"loose": 0.245, "tight": 0.161}),
-    "arxiv": Workload((("arxiv", 1.0),), "PubMed", {"loose": 0.200, "tight": 0.063}),
-    "mixed": Workload((("sharegpt", 0.8), ("arxiv", 0.2)), "Mixed", {"loose": 0.202, "tight": 0.124}),
-    "conv": Workload((("conv", 1.0),)),
-    "code": Workload((("code", 1.0),)),
-}
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", choices=WORKLOADS, action="append", help="a workload; may be repeated")
-    arguments.add_argument("--models", choices=MODELS, action="append")
+    arguments.add_argument("--models", choices=(*MODELS, PUBLISHED), action="append")
     arguments.add_argument("--prices", choices=PRICES, action="append")
     arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     chosen = arguments.parse_args()
@@ -116,60 +77,65 @@ def main() -> int:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
           f"Python {platform.python_version()}")  # fmt: skip
-    traces = {name: _lengths(chosen.data / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
+    traces = {name: lengths(chosen.data / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
     tables = [
-        Table(name, slo, model, prices, tuple(_rows(WORKLOADS[name], traces, slo, model, prices)))
+        Table(name, slo, model, prices, tuple(_rows(name, traces, slo, model, prices)))
         for model, prices, name, slo in _printed(
-            product(chosen.models or MODELS, chosen.prices or PRICES, chosen.only or WORKLOADS, SLOS)
+            product(chosen.models or (*MODELS, PUBLISHED), chosen.prices or PRICES, chosen.only or WORKLOADS, SLOS)
         )
     ]
     _summary(tables)
     return 0
 
 
-# --- the load ---
-
-
-def _lengths(file: Path, inputs: str, outputs: str) -> Lengths:
-    with file.open(newline="") as stream:
-        return [(int(row[inputs]), max(1, int(row[outputs]))) for row in csv.DictReader(stream)]
-
-
-def _histogram(workload: Workload, traces: dict[str, Lengths]) -> dict[Bucket, float]:
-    """Parts of each bucket; they add up to 1."""
-    found: Counter[Bucket] = Counter()
-    for name, part in workload.parts:
-        for lengths in traces[name]:
-            found[bucket_of(*lengths)] += part / len(traces[name])  # type: ignore[assignment]
-    return dict(found)
-
-
-def bucket_of(input_tokens: int, output_tokens: int) -> Bucket:
-    return Bucket(
-        INPUT_EDGES[bisect_left(INPUT_EDGES, input_tokens)], OUTPUT_EDGES[bisect_left(OUTPUT_EDGES, output_tokens)]
-    )
-
-
 # --- the question ---
 
 
-def problem_of(loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape, prices: dict[str, float]) -> Problem:
+def problem_of(loads: tuple[BucketLoad, ...], fleet: Sequence[Configuration], prices: Mapping[str, float]) -> Problem:
     """One replica per GPU and node, BF16, no tensor parallelism: Mélange's setting."""
-    configurations = tuple(_configuration(gpu, loads, slo, shape) for gpu in prices)
     pools = tuple(Pool(gpu, gpu, 1, 16.0, 64.0, price, STOCK) for gpu, price in prices.items())
-    return Problem((ModelDemand("model", loads, configurations),), pools)
+    return Problem((ModelDemand("model", loads, tuple(fleet)),), pools)
 
 
-def engine(gpu: str, shape: ModelShape) -> Engine:
-    step_time = roofline(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16")
+def configurations(workload: str, traces: Traces, slo: str, model: str) -> list[Configuration]:
+    if model != PUBLISHED:
+        return _estimated(workload, traces, slo, model)
+    arena = _scales("sharegpt", traces, slo)
+    scales = arena | _scales(workload, traces, slo)
+    return [_scaled(c, scales[c.gpu]) for c in _estimated(workload, traces, "loose", HEADLINE[0])]
+
+
+def _estimated(workload: str, traces: Traces, slo: str, model: str) -> list[Configuration]:
+    loads = loads_of(histogram_of(WORKLOADS[workload], traces).items(), 1.0)
+    return [
+        configuration_of(gpu, gpu, 1, (gpu,), engine(gpu, model), SLOS[slo], loads, gpus=1) for gpu in PRICES["paper"]
+    ]
+
+
+def engine(gpu: str, model: str) -> Engine:
+    step_time = roofline(MODELS[model], CATALOGUE[gpu], 1, "bfloat16", "bfloat16")
     assert step_time is not None
-    found = engine_of(shape, CATALOGUE[gpu], 1, "bfloat16", "bfloat16", step_time)
+    found = engine_of(MODELS[model], CATALOGUE[gpu], 1, "bfloat16", "bfloat16", step_time)
     assert isinstance(found, Engine)
     return found
 
 
-def _configuration(gpu: str, loads: tuple[BucketLoad, ...], slo: Slo, shape: ModelShape) -> Configuration:
-    return configuration_of(gpu, gpu, 1, (gpu,), engine(gpu, shape), slo, loads, gpus=1)
+def _scales(workload: str, traces: Traces, slo: str) -> dict[str, float]:
+    """By what each type's estimated (loose) capacities are to be multiplied, so that it alone serves what the paper
+    says; sizes keep their proportions. Types without a count there scale as for the short requests."""
+    loads = loads_of(histogram_of(WORKLOADS[workload], traces).items(), 1.0)
+    scales = {}
+    for c in _estimated(workload, traces, "loose", HEADLINE[0]):
+        published = published_rate(workload, slo, c.gpu)
+        if published:
+            able = [load for load in loads if c.capacity(load.bucket).rate > 0]
+            scales[c.gpu] = published * sum(load.rate / c.capacity(load.bucket).rate for load in able)
+    return scales
+
+
+def _scaled(configuration: Configuration, scale: float) -> Configuration:
+    capacities = tuple(replace(c, rate=c.rate * scale, best_effort=c.rate * scale) for c in configuration.capacities)
+    return replace(configuration, capacities=capacities)
 
 
 # --- the answers ---
@@ -206,6 +172,10 @@ class Table:
     rows: tuple[Row, ...]
 
     @property
+    def title(self) -> str:
+        return f"{self.workload}, {self.slo}, {self.model}, {self.prices} prices"
+
+    @property
     def published(self) -> float | None:
         return WORKLOADS[self.workload].published.get(self.slo)
 
@@ -217,17 +187,17 @@ class Table:
 METHODS = ("mix", "single", "greedy", "slices")
 
 
-def _rows(workload: Workload, traces: dict[str, Lengths], slo: str, model: str, prices: str) -> Iterator[Row]:
-    types = PRICES[prices]
-    histogram = _histogram(workload, traces)
-    _head(types)
+def _rows(workload: str, traces: Traces, slo: str, model: str, prices: str) -> Iterator[Row]:
+    fleet = configurations(workload, traces, slo, model)
+    histogram = histogram_of(WORKLOADS[workload], traces)
+    _head(PRICES[prices])
     for rate in RATES:
-        problem = problem_of(loads_of(histogram.items(), rate), SLOS[slo], MODELS[model], types)
-        row, fleets = _row(problem, rate)
+        problem = problem_of(loads_of(histogram.items(), rate), fleet, PRICES[prices])
+        row, placements = _row(problem, rate)
         if (model, prices) == HEADLINE:
-            lengths = list(islice(_requests(workload, traces), max(REPLAY_REQUESTS, REPLAY_SECONDS * rate)))
-            row = replace(row, attained=tuple(_attained(fleet, problem, lengths, rate, slo, model) for fleet in fleets))
-        _line(row, types)
+            sizes = list(islice(_requests(WORKLOADS[workload], traces), max(REPLAY_REQUESTS, REPLAY_SECONDS * rate)))
+            row = replace(row, attained=tuple(_attained(one, problem, sizes, rate, slo, model) for one in placements))
+        _line(row, PRICES[prices])
         yield row
 
 
@@ -257,7 +227,7 @@ def _cost(outcome: Outcome) -> float:
 # --- the replay ---
 
 
-def _requests(workload: Workload, traces: dict[str, Lengths]) -> Iterator[tuple[int, int]]:
+def _requests(workload: Workload, traces: Traces) -> Iterator[tuple[int, int]]:
     """Each trace in its own order, round and round; a mixture draws whose turn it is."""
     random = Random(SEED)
     places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
@@ -282,18 +252,18 @@ def _in_slices(problem: Problem, found: Sliced) -> Placement:
     return found.counts, routes
 
 
-def _attained(placement: Placement, problem: Problem, lengths: Lengths, rate: float, slo: str, model: str) -> float:
+def _attained(placement: Placement, problem: Problem, sizes: Lengths, rate: float, slo: str, model: str) -> float:
     replicas, assignment = placement
     groups = {}
     for c in problem.models[0].configurations:
         if replicas.get(c.gpu):
-            has = engine(c.gpu, MODELS[model])
+            has = engine(c.gpu, model)
             limits = Limits(c.settings.max_num_batched_tokens, c.settings.max_num_seqs, has.kv_tokens)
             groups[c.gpu] = Group(replicas[c.gpu], has.step_time, limits)
     shares: dict[Bucket, dict[str, float]] = {}
     for route in assignment:
         shares.setdefault(route.bucket, {})[route.configuration] = route.share
-    requests = list(arrivals(lengths, rate, Random(SEED)))
+    requests = list(arrivals(sizes, rate, Random(SEED)))
     return attainment(Fleet(groups, shares), requests, bucket_of, SLOS[slo], WARM_UP * requests[-1].arrival)
 
 
@@ -303,6 +273,8 @@ def _attained(placement: Placement, problem: Problem, lengths: Lengths, rate: fl
 def _printed(cases: Iterable[tuple[str, str, str, str]]) -> Iterator[tuple[str, str, str, str]]:
     for case in cases:
         model, prices, name, slo = case
+        if model == PUBLISHED and not WORKLOADS[name].counts:
+            continue
         target = SLOS[slo]
         print(f"\n{name}, {slo} SLO (TPOT {1000 * target.tpot_seconds:.0f} ms, TTFT {target.ttft_seconds_base:g} s + "
               f"{target.ttft_seconds_per_1k_input:g} s per 1000 input tokens, {target.attainment:.0%}), {model}, "
@@ -344,22 +316,21 @@ def _summary(tables: Sequence[Table]) -> None:
     for table in tables:
         paper = table.published and f"{WORKLOADS[table.workload].dataset} {table.published:.1%}"
         against = [_mean_saving(table, "greedy"), _mean_saving(table, "slices")]
-        title = f"{table.workload}, {table.slo}, {table.model}, {table.prices} prices"
-        print(f"{title:<48}{table.saving:>12.1%}{paper or '-':>18}{against[0]:>9.1%}{against[1]:>9.1%}")
+        print(f"{table.title:<48}{table.saving:>12.1%}{paper or '-':>18}{against[0]:>9.1%}{against[1]:>9.1%}")
     rows = [row for table in tables for row in table.rows]
     dearer = sum(row.plan.cost_per_hour > row.slices * (1 + 1e-6) for row in rows)
     print()
     print(f"{'MISSED' if dearer else 'met   '}  never dearer than slices: {len(rows) - dearer} of {len(rows)}")
     for table in tables:
-        if table.published and (table.model, table.prices) == HEADLINE:
+        if table.published and (table.model, table.prices) in (HEADLINE, (PUBLISHED, "paper")):
             verdict = "met   " if table.saving > table.published else "MISSED"
-            print(f"{verdict}  {table.workload}, {table.slo}: mean saving against the best single type "
-                  f"{table.saving:.1%}, in the paper {table.published:.1%}")  # fmt: skip
+            print(f"{verdict}  {table.title}: {table.saving:.1%} saved against the best single type, in the paper "
+                  f"{table.published:.1%}")  # fmt: skip
 
 
 def _mean_saving(table: Table, other: str) -> float:
     costs = [(row.plan.cost_per_hour, row.greedy if other == "greedy" else row.slices) for row in table.rows]
-    return fmean(1 - cost / theirs for cost, theirs in costs)
+    return fmean(1 - cost / theirs for cost, theirs in costs if theirs < inf)
 
 
 if __name__ == "__main__":
