@@ -49,8 +49,9 @@ from bench.savings_data import (  # noqa: E402
     published_rate,
 )
 from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
-from motley_solver.baselines import Greedy, greedy, single_type  # noqa: E402
+from motley_solver.baselines import Greedy, greedy  # noqa: E402
 from motley_solver.capacity import Engine, configuration_of, engine_of  # noqa: E402
+from motley_solver.comparisons import on_one_type  # noqa: E402
 from motley_solver.hardware import CATALOGUE  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
 from motley_solver.plan import Assignment, Outcome, Plan  # noqa: E402
@@ -210,7 +211,7 @@ def _row(problem: Problem, rate: float) -> tuple[Row, list[Placement]]:
     with standard_output_kept_clean():
         plan = solve(problem, TIME_LIMIT, 1e-6)
         assert isinstance(plan, Plan) and plan.complete and plan.proven, plan
-        alone = {pool.gpu: single_type(problem, pool.gpu, TIME_LIMIT) for pool in problem.pools}
+        alone = {pool.gpu: solve(on_one_type(problem, pool.gpu), TIME_LIMIT) for pool in problem.pools}
         cut = sliced(problem.models[0], problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
     costs = {gpu: _cost(outcome) for gpu, outcome in alone.items()}
     best = alone[min(costs, key=lambda gpu: costs[gpu])]
