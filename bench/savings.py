@@ -196,7 +196,7 @@ def _rows(workload: str, traces: Traces, slo: str, model: str, prices: str) -> I
         problem = problem_of(loads_of(histogram.items(), rate), fleet, PRICES[prices])
         row, placements = _row(problem, rate)
         if (model, prices) == HEADLINE:
-            sizes = list(islice(_requests(WORKLOADS[workload], traces), max(REPLAY_REQUESTS, REPLAY_SECONDS * rate)))
+            sizes = requests_of(WORKLOADS[workload], traces, max(REPLAY_REQUESTS, REPLAY_SECONDS * rate))
             row = replace(row, attained=tuple(_attained(one, problem, sizes, rate, slo, model) for one in placements))
         _line(row, PRICES[prices])
         yield row
@@ -228,14 +228,13 @@ def _cost(outcome: Outcome) -> float:
 # --- the replay ---
 
 
-def _requests(workload: Workload, traces: Traces) -> Iterator[tuple[int, int]]:
+def requests_of(workload: Workload, traces: Traces, count: int) -> Lengths:
     """Each trace in its own order, round and round; a mixture draws whose turn it is."""
     random = Random(SEED)
     places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
     going = {name: islice(cycle(traces[name]), place, None) for name, place in places.items()}
     names, parts = zip(*workload.parts, strict=True)
-    while True:
-        yield next(going[random.choices(names, parts)[0]])
+    return [next(going[random.choices(names, parts)[0]]) for _ in range(count)]
 
 
 def _placement(outcome: Outcome) -> Placement:
