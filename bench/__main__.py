@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 BENCHMARKS = {
     "melange": "mixes of GPUs: against Mélange's formulation, enumeration and awkward inputs (ten minutes)",
     "savings": "what a mix saves, in the shape of Mélange's tables (a quarter of an hour; reads ../shared/data)",
+    "savings-fleets": "what a mix of whole instances saves, three models at once (some minutes; ../shared/data)",
     "router": "what the router adds to a call of the engine (a minute)",
     "capacity": "the replay against a measured engine, mixes of sizes, luck, speed (ten minutes; ../shared/data)",
     "planner": "the optimisation on made-up fleets of 1 to 300 models (some minutes)",

@@ -49,8 +49,9 @@ from bench.savings_data import (  # noqa: E402
     published_rate,
 )
 from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
-from motley_solver.baselines import Greedy, greedy, single_type  # noqa: E402
+from motley_solver.baselines import Greedy, greedy  # noqa: E402
 from motley_solver.capacity import Engine, configuration_of, engine_of  # noqa: E402
+from motley_solver.comparisons import on_one_type  # noqa: E402
 from motley_solver.hardware import CATALOGUE  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
 from motley_solver.plan import Assignment, Outcome, Plan  # noqa: E402
@@ -195,7 +196,7 @@ def _rows(workload: str, traces: Traces, slo: str, model: str, prices: str) -> I
         problem = problem_of(loads_of(histogram.items(), rate), fleet, PRICES[prices])
         row, placements = _row(problem, rate)
         if (model, prices) == HEADLINE:
-            sizes = list(islice(_requests(WORKLOADS[workload], traces), max(REPLAY_REQUESTS, REPLAY_SECONDS * rate)))
+            sizes = requests_of(WORKLOADS[workload], traces, max(REPLAY_REQUESTS, REPLAY_SECONDS * rate))
             row = replace(row, attained=tuple(_attained(one, problem, sizes, rate, slo, model) for one in placements))
         _line(row, PRICES[prices])
         yield row
@@ -210,7 +211,7 @@ def _row(problem: Problem, rate: float) -> tuple[Row, list[Placement]]:
     with standard_output_kept_clean():
         plan = solve(problem, TIME_LIMIT, 1e-6)
         assert isinstance(plan, Plan) and plan.complete and plan.proven, plan
-        alone = {pool.gpu: single_type(problem, pool.gpu, TIME_LIMIT) for pool in problem.pools}
+        alone = {pool.gpu: solve(on_one_type(problem, pool.gpu), TIME_LIMIT) for pool in problem.pools}
         cut = sliced(problem.models[0], problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
     costs = {gpu: _cost(outcome) for gpu, outcome in alone.items()}
     best = alone[min(costs, key=lambda gpu: costs[gpu])]
@@ -227,14 +228,13 @@ def _cost(outcome: Outcome) -> float:
 # --- the replay ---
 
 
-def _requests(workload: Workload, traces: Traces) -> Iterator[tuple[int, int]]:
+def requests_of(workload: Workload, traces: Traces, count: int) -> Lengths:
     """Each trace in its own order, round and round; a mixture draws whose turn it is."""
     random = Random(SEED)
     places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
     going = {name: islice(cycle(traces[name]), place, None) for name, place in places.items()}
     names, parts = zip(*workload.parts, strict=True)
-    while True:
-        yield next(going[random.choices(names, parts)[0]])
+    return [next(going[random.choices(names, parts)[0]]) for _ in range(count)]
 
 
 def _placement(outcome: Outcome) -> Placement:

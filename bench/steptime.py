@@ -21,9 +21,11 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import steptime_data as data
-from steptime_data import Point
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench import steptime_data as data
+from bench.steptime_data import Point
 from motley_solver.fitting import Array, non_negative_least_squares
 from motley_solver.steptime import (
     CALIBRATION,

@@ -126,11 +126,11 @@ def _layers() -> Iterator[Reached]:
     llama_30b = 4 * 6656**2 + 3 * 6656 * 17920
     names = {"a100": "A100-40GB", "v100": "V100", "l4": "L4", "t4": "T4"}
     for row in rows("profiles/helix_bs2time.csv"):
-        tokens, seconds = float(row["batch_or_tokens"]), float(row["time_ms_one_layer"]) / 1e3
-        if row["machine"] in names and row["phase"] == "decode" and 2 <= tokens <= 16:
+        batch, seconds = float(row["batch_or_tokens"]), float(row["time_ms_one_layer"]) / 1e3
+        if row["machine"] in names and row["phase"] == "decode" and 2 <= batch <= 16:
             yield names[row["machine"]], "Llama-30B", "streaming", llama_30b * 2 / seconds
-        if row["machine"] in names and row["phase"] == "prompt" and tokens >= 1000:
-            yield names[row["machine"]], "Llama-30B", "arithmetic", 2 * llama_30b * tokens / seconds
+        if row["machine"] in names and row["phase"] == "prompt" and batch >= 1000:
+            yield names[row["machine"]], "Llama-30B", "arithmetic", 2 * llama_30b * batch / seconds
 
 
 def _rtx4090() -> Iterator[Reached]:

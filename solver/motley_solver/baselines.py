@@ -1,14 +1,13 @@
-"""What a fleet costs when it is planned in simpler ways: on one GPU type alone, and greedily. Yardsticks for
-benchmarks and tests; no plan is made of them."""
+"""What a fleet costs when it is planned greedily: a yardstick for benchmarks and tests, no plan is made of it. One GPU
+type alone is the affair of `comparisons`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, floor
 
-from motley_solver.ilp import solve
 from motley_solver.packing import Size, nodes_needed, per_node, size_of
-from motley_solver.plan import Assignment, Outcome
+from motley_solver.plan import Assignment
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.workload import Bucket, BucketLoad
 
@@ -36,16 +35,6 @@ class _Place:
     @property
     def each_node(self) -> int:
         return per_node(size_of(self.configuration), self.pool)
-
-
-def single_type(problem: Problem, gpu: str, time_limit_seconds: float, relative_gap: float = 1e-6) -> Outcome:
-    """The same problem on one GPU type, solved exactly."""
-    models = tuple(
-        replace(model, configurations=tuple(c for c in model.configurations if c.gpu == gpu))
-        for model in problem.models
-    )
-    pools = tuple(pool for pool in problem.pools if pool.gpu == gpu)
-    return solve(replace(problem, models=models, pools=pools, running=()), time_limit_seconds, relative_gap)
 
 
 def greedy(problem: Problem) -> Greedy:

@@ -6,7 +6,7 @@ from time import monotonic
 
 from motley_solver.ilp import solve
 from motley_solver.plan import Comparison, Infeasible, Outcome, Plan, Unsolved
-from motley_solver.problem import ModelDemand, Problem
+from motley_solver.problem import Problem
 
 
 def with_comparisons(problem: Problem, outcome: Outcome, time_limit_seconds: float = 5.0) -> Outcome:
@@ -26,15 +26,19 @@ def comparisons(problem: Problem, plan: Plan, time_limit_seconds: float = 5.0) -
     return tuple(found)
 
 
-def _restricted(model: ModelDemand, gpu: str) -> ModelDemand:
-    return replace(model, configurations=tuple(c for c in model.configurations if c.gpu == gpu or c.gpus == 0))
+def on_one_type(problem: Problem, gpu: str) -> Problem:
+    """The same load on one GPU type alone, in all its pools; what needs no GPU stays as it is. The other pools stay, so
+    that their reserved nodes are paid here as they are in the plan. Nothing runs yet: what a move to it would cost is
+    no part of what it costs."""
+    models = tuple(
+        replace(model, configurations=tuple(c for c in model.configurations if c.gpu == gpu or c.gpus == 0))
+        for model in problem.models
+    )
+    return replace(problem, models=models, running=())
 
 
 def _alone(problem: Problem, plan: Plan, gpu: str, time_limit_seconds: float) -> Comparison:
-    """The pools stay, so that reserved nodes of other types are paid here as they are in the plan. Nothing runs yet:
-    what a move to it would cost is no part of what it costs."""
-    models = tuple(_restricted(model, gpu) for model in problem.models)
-    outcome = solve(replace(problem, models=models, running=()), time_limit_seconds)
+    outcome = solve(on_one_type(problem, gpu), time_limit_seconds)
     if isinstance(outcome, Infeasible):
         return Comparison(gpu, None, outcome.reasons[0])
     if isinstance(outcome, Unsolved):

@@ -55,8 +55,8 @@ def _fits(model: ModelDemand, nodes: dict[str, int], problem: Problem) -> bool:
                     sums.setdefault(group, []).append((share, 1.0 if c.role == "prefill" else -1.0))
         if () not in sums:
             return False
-        for group, parts in sums.items():
-            program += pulp.LpAffineExpression(parts) == (0 if group else 1)
+        for ends, parts in sums.items():
+            program += pulp.LpAffineExpression(parts) == (0 if ends else 1)
     for c in model.configurations:
         if work[c.key]:
             program += pulp.LpAffineExpression(work[c.key]) <= sum(nodes[pool] for pool in c.pools)

@@ -1,4 +1,4 @@
-"""One GPU type alone, greedy, and Mélange's slices: each the cost that it says, and none below the optimum."""
+"""Greedy and Mélange's slices: each the cost that it says, and none below the optimum."""
 
 from dataclasses import replace
 
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from melange_slices import Solver, sliced
 
-from motley_solver.baselines import Greedy, greedy, single_type
+from motley_solver.baselines import Greedy, greedy
+from motley_solver.comparisons import on_one_type
 from motley_solver.ilp import solve
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem
@@ -70,13 +71,6 @@ def test_greedy_pays_whole_nodes() -> None:
     assert found.cost_per_hour == 8.0  # five replicas of two GPUs on two nodes of eight
 
 
-def test_one_type_alone_is_solved_exactly_or_leaves_out_what_it_cannot_serve() -> None:
-    alone = single_type(question(12.0, 0.5), "A100", 5)
-    assert isinstance(alone, Plan) and alone.complete and alone.cost_per_hour == pytest.approx(8.0)
-    short = single_type(question(12.0, 0.5), "L4", 5)
-    assert isinstance(short, Plan) and [one.bucket for one in short.unserved] == [LONG]
-
-
 @pytest.mark.parametrize("solver", ["HiGHS", "CBC"])
 def test_slices_go_whole_to_one_type_each(solver: Solver) -> None:
     asked = question(12.0, 0.5)
@@ -111,5 +105,5 @@ def test_no_baseline_is_cheaper_than_the_optimum(
     floor = best.cost_per_hour * (1 - 1e-6)
     assert greedy(asked).cost_per_hour >= floor
     assert sliced(chat, asked.pools, 4).cost >= floor
-    alone = single_type(asked, "A100", 5)
+    alone = solve(on_one_type(asked, "A100"))
     assert isinstance(alone, Plan) and alone.cost_per_hour >= floor

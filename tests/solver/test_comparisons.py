@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from motley_solver.comparisons import comparisons, with_comparisons
+from motley_solver.comparisons import comparisons, on_one_type, with_comparisons
 from motley_solver.ilp import solve
 from motley_solver.plan import Infeasible, Plan
 from motley_solver.problem import Problem, Running
@@ -38,6 +38,12 @@ def test_the_mix_is_never_dearer_than_a_single_type() -> None:
     assert isinstance(plan, Plan)
     costs = [c.cost_per_hour for c in plan.comparisons if c.cost_per_hour is not None]
     assert costs and all(plan.cost_per_hour <= cost + 1e-9 for cost in costs)
+
+
+def test_one_type_alone_leaves_out_what_it_cannot_serve() -> None:
+    alone = planned(on_one_type(question(), "A100"))
+    assert alone.complete and alone.cost_per_hour == pytest.approx(8.0)
+    assert [one.bucket for one in planned(on_one_type(question(), "L4")).unserved] == [LONG]
 
 
 def test_pools_without_gpus_stay_in_every_comparison() -> None:

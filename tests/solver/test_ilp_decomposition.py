@@ -75,6 +75,21 @@ def test_model_by_model_is_as_cheap_as_all_at_once(seed: int, monkeypatch: pytes
         assert parts.proven and parts.objective == pytest.approx(whole.objective, rel=1e-5)
 
 
+@pytest.mark.parametrize(("models", "flows", "size"), [(1, 9, 0), (2, 9, 0), (2, 13, 1), (12, 24, 1), (12, 31, 2)])
+def test_few_models_stay_one_program_for_longer(
+    models: int, flows: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    solvers = [[lambda *_, size=size: tried.append(size)] for size in range(3)]
+    monkeypatch.setattr(ilp, "_LIMITS", [2, 30])
+    monkeypatch.setattr(ilp, "_SOLVERS", solvers)
+    sizes = {Bucket(100 + i, 10): 1.0 for i in range(flows - models + 1)}
+    first = model("m0", sizes, configuration("L4", sizes))
+    others = [model(f"m{i}", {SIZES[0]: 1.0}, configuration("L4", {SIZES[0]: 1.0})) for i in range(1, models)]
+    ilp.solve(problem([first, *others], [pool("L4", 1.0, 5)]))
+    assert tried == [size]
+
+
 def test_what_does_not_fit_as_a_whole_is_left_to_the_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
     question = drawn(2, models=3)
     question = replace(question, pools=tuple(replace(p, max_nodes=1, gpus_per_node=1) for p in question.pools))

@@ -20,6 +20,7 @@ from motley_solver.rounding import Solution
 __all__ = ["solve"]
 
 _LIMITS = [2_000, 30_000]  # flows, beyond which a fleet of several models is large, and too large for one program
+_FEW = 12  # fewer models are large at as many times more flows: prices need many bidders to settle
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     deadline = started + time_limit_seconds
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
-    solvers = _SOLVERS[sum(_flows(problem) > limit for limit in _LIMITS) if len(problem.models) > 1 else 0]
+    solvers = _SOLVERS[_size(problem)]
     found = None
     for left, solver in zip(range(len(solvers), 0, -1), solvers, strict=True):
         found = found or solver(problem, deadline if left == 1 else _within(deadline, 0.7), relative_gap)
@@ -65,6 +66,13 @@ def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | N
 def _one_by_one(problem: Problem, deadline: float, gap: float) -> _Found | None:
     solution = one_by_one(problem, deadline, gap)
     return _Found(solution, 0.0, False) if solution is not None else None
+
+
+def _size(problem: Problem) -> int:
+    """0 is small, 1 large, 2 too large for one program."""
+    models, flows = len(problem.models), _flows(problem)
+    large, too_large = _LIMITS
+    return (flows > large * max(1, _FEW / models)) + (flows > too_large) if models > 1 else 0
 
 
 def _flows(problem: Problem) -> int:
