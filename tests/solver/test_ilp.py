@@ -280,6 +280,15 @@ def test_a_reserved_node_that_holds_everything_is_all_that_is_used() -> None:
     assert plan.cost_per_hour == pytest.approx(16.54)
 
 
+def test_a_model_without_traffic_waits_with_a_replica_that_could_serve_alone() -> None:
+    whole = configuration("H100", {SHORT: 4.0})
+    half = configuration("L4", {SHORT: 4.0}, role="decode", kv_class="bf16")
+    pools = [pool("H100", 6.0, fabric="rack"), pool("L4", 1.0, fabric="rack")]
+    plan = planned(problem([model("chat", {SHORT: 0.0}, whole, half, min_replicas=1)], pools))
+    assert counts(plan) == {("chat", "H100-tp1"): 1}
+    assert [route.configuration for route in plan.assignment] == ["H100-tp1"]
+
+
 def test_an_empty_fleet_has_an_empty_plan() -> None:
     plan = planned(problem([], [pool("L4", 1.0)]))
     assert (plan.allocations, plan.cost_per_hour, plan.proven) == ((), 0.0, True)
