@@ -130,8 +130,8 @@ def scarce(
     pools = {pool.name: pool for pool in problem.pools}
     able = [c for c in model.configurations if c.capacity(bucket).rate > 0]
     if not any(room_in(c, pools) for c in able):
-        allowed = f"{1 - model.attainment:.3g} of the load may be outside the SLO; "
-        return allowed + (_without_room(able, pools) if able else _incapable(model, bucket))
+        why = _without_room(able, pools) if able else _incapable(model, bucket)
+        return f"{why}; at most {1 - model.attainment:.3g} of the load may be outside the SLO"
     if model.max_replicas is not None and replicas >= model.max_replicas:
         return f"the model has its {model.max_replicas} replicas: raise maxReplicas"
     usable = {pool.name: pool for c in able for pool in room_in(c, pools)}

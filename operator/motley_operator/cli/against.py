@@ -199,6 +199,10 @@ def lines_of(found: Json) -> Iterator[str]:
     """The changes in sentences, why first."""
     inputs: Iterable[Json] = found["inputs"]
     yield from (f"Because: {one['object']} {one['change']}" for one in inputs)
+    yield from list(_of_plan(found)) or ["The plan stays the same."]
+
+
+def _of_plan(found: Json) -> Iterator[str]:
     cost = found["costPerHour"]
     if cost["from"] is not None and cost["to"] is not None and abs(cost["to"] - cost["from"]) >= 0.005:
         yield f"Cost per hour: {cost['from']:.2f} → {cost['to']:.2f} ({cost['to'] - cost['from']:+.2f})"

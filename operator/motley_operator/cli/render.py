@@ -58,7 +58,7 @@ def tables(report: Json) -> Iterator[Table]:
 def sections(report: Json) -> Iterator[tuple[str, list[str]]]:
     """What is said in sentences, where it was asked for."""
     if "changes" in report:
-        yield "Changes", list(against.lines_of(report["changes"])) or ["None."]
+        yield "Changes", list(against.lines_of(report["changes"]))
     for one in report.get("explanation", {}).get("text", ()):
         yield one["title"], one["lines"]
 

@@ -28,7 +28,7 @@ def against(folder: Path, capsys: pytest.CaptureFixture[str], earlier: Json, now
 def test_the_same_files_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], current: Json) -> None:
     ran = against(tmp_path, capsys, current, EXAMPLE)
     assert (ran.code, ran.err) == (0, "")
-    assert ran.out.endswith("\n\nCHANGES\nNone.\n")
+    assert ran.out.endswith("\n\nCHANGES\nThe plan stays the same.\n")
 
 
 def test_what_changes_is_said_with_what_it_comes_from(
@@ -167,3 +167,9 @@ def test_what_is_no_json_is_one_line(text: str, tmp_path: Path, capsys: pytest.C
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none\.json: no such file or directory"):
         earlier_report(str(tmp_path / "none.json"))
+
+
+def test_a_changed_input_that_leaves_the_plan_as_it_is_is_said_with_that() -> None:
+    nothing = {"costPerHour": {"from": 8.0, "to": 8.0}, "served": [], "replicas": [], "nodes": [], "shares": []}
+    said = lines_of({**nothing, "inputs": [{"object": "Model default/chat", "change": "changed"}]})
+    assert list(said) == ["Because: Model default/chat changed", "The plan stays the same."]

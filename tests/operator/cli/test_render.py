@@ -55,4 +55,4 @@ def test_changes_come_before_the_explanation() -> None:
     nothing = {"costPerHour": {"from": 8.0, "to": 8.0}, "inputs": [], "served": [], "replicas": [], "nodes": []}
     said = {"text": [{"title": "What binds", "lines": ["One.", "Two."]}]}
     text = plain({**report(), "changes": {**nothing, "shares": []}, "explanation": said})
-    assert text.endswith("\n\nCHANGES\nNone.\n\nWHAT BINDS\nOne.\nTwo.")
+    assert text.endswith("\n\nCHANGES\nThe plan stays the same.\n\nWHAT BINDS\nOne.\nTwo.")
