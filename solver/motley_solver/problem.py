@@ -35,8 +35,9 @@ class Shortfall:
     """Why a configuration cannot serve a bucket within the SLO: what it would need and what there is at best.
 
     memory: GiB per GPU for the weights; kv, context: tokens of one request that fit in the cache or under the limit;
-    ttft, tpot: the best achievable value (needed) and the target (available) in seconds; profile: nothing is known
-    of the bucket (numbers are 0)."""
+    ttft, tpot: the best achievable value (needed) and the target (available) in seconds; where it is within the target,
+    it is the value when two requests meet, and more than two meet too often; profile: nothing is known of the bucket
+    (numbers are 0)."""
 
     kind: ShortfallKind
     needed: float = 0.0

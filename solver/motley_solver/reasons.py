@@ -31,17 +31,25 @@ _KINDS: tuple[ShortfallKind, ...] = ("tpot", "ttft", "kv", "context", "memory")
 
 
 def nearest_shortfall(model: ModelDemand, bucket: Bucket) -> tuple[str, Shortfall] | None:
-    """What came nearest to serving a bucket that nothing serves, latency before memory, and what it lacks."""
-    short = [
-        (c.shortfall.needed / max(c.shortfall.available, 1e-12), key, c.shortfall)
-        for key, c in ((configuration.key, configuration.capacity(bucket)) for configuration in model.configurations)
-        if c.shortfall is not None and c.rate == 0
-    ]
+    """What came nearest to serving a bucket that nothing serves, latency before memory, and what it lacks. Half a route
+    comes near only where something can be the other half."""
+    able = {c.role for c in model.configurations if c.capacity(bucket).rate > 0}
+    near = [c for c in model.configurations if c.role == "aggregated" or able & ({"prefill", "decode"} - {c.role})]
+    short = _shortfalls(near, bucket) or _shortfalls(model.configurations, bucket)
     for kind in _KINDS:
         if of_kind := [entry for entry in short if entry[2].kind == kind]:
             _, key, shortfall = min(of_kind, key=lambda entry: entry[:2])
             return key, shortfall
     return None
+
+
+def _shortfalls(configurations: Iterable[Configuration], bucket: Bucket) -> list[tuple[float, str, Shortfall]]:
+    """How many times too much is needed, by what, and of what."""
+    return [
+        (c.shortfall.needed / max(c.shortfall.available, 1e-12), key, c.shortfall)
+        for key, c in ((configuration.key, configuration.capacity(bucket)) for configuration in configurations)
+        if c.shortfall is not None and c.rate == 0
+    ]
 
 
 def _incapable(model: ModelDemand, bucket: Bucket) -> str:
@@ -52,10 +60,12 @@ def _incapable(model: ModelDemand, bucket: Bucket) -> str:
     key, lack = nearest
     match lack.kind:
         case "tpot" | "ttft":
-            return (
-                f"no GPU meets {lack.kind.upper()} {lack.available * 1000:.0f} ms: at best {lack.needed * 1000:.0f} ms "
-                f"with {key}; loosen slo.{lack.kind}, or add a pool with faster GPUs or more tensor parallelism"
-            )
+            target = f"{lack.kind.upper()} {lack.available * 1000:.0f} ms"
+            found = f"{lack.needed * 1000:.0f} ms with {key}"
+            missed = f"no GPU meets {target}: at best {found}"
+            if lack.needed <= lack.available:
+                missed = f"no GPU meets {target} often enough: {found} as soon as two requests meet"
+            return f"{missed}; loosen slo.{lack.kind}, or add a pool with faster GPUs or more tensor parallelism"
         case "kv":
             return (
                 f"{lack.needed:.0f} tokens do not fit in KV memory: at most {lack.available:.0f} with {key}; "

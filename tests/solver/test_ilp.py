@@ -269,6 +269,17 @@ def test_a_minimum_above_the_maximum_is_infeasible() -> None:
     assert outcome.reasons == ("test/chat: minReplicas 3 is above maxReplicas 2",)
 
 
+def test_a_reserved_node_that_holds_everything_is_all_that_is_used() -> None:
+    """HiGHS 1.15.1 starts anew at the root of this program, and then proves that another node must be bought."""
+    pools = [pool("three", 6.08, 3, gpus=3), pool("eight", 16.54, 2, gpus=8, reserved=1), pool("one", 1.53, 1)]
+    names = ("three", "eight", "one")
+    small = configuration("G", {SHORT: 1.667, LONG: 0.996}, pools=names, cpus=4.0, memory_gib=30.0)
+    large = configuration("G", {SHORT: 5.32, LONG: 11.33}, 4, names, cpus=16.0)
+    chat = model("chat", {SHORT: 6.978, LONG: 0.00046}, small, large, min_replicas=2)
+    plan = planned(problem([chat], [replace(one, gpu="G") for one in pools]))
+    assert plan.cost_per_hour == pytest.approx(16.54)
+
+
 def test_an_empty_fleet_has_an_empty_plan() -> None:
     plan = planned(problem([], [pool("L4", 1.0)]))
     assert (plan.allocations, plan.cost_per_hour, plan.proven) == ((), 0.0, True)

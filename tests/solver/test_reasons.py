@@ -6,7 +6,7 @@ import pytest
 
 from motley_solver.problem import Capacity, Configuration, Role, Shortfall
 from motley_solver.reasons import hopeless, nearest_shortfall, scarce, servable
-from tests.solver.fleets import SHORT, configuration, model, pool, problem
+from tests.solver.fleets import SHORT, UNKNOWN, configuration, model, pool, problem
 
 
 def of_role(gpu: str, role: Role, kv_class: str = "bf16", rate: float = 1.0) -> Configuration:
@@ -66,6 +66,28 @@ def test_the_nearest_is_latency_before_memory_and_what_lacks_least(
     ]
     found = nearest_shortfall(model("chat", {SHORT: 1.0}, *ways), SHORT)
     assert found is not None and found[0] == key
+
+
+def test_half_a_route_is_not_near_where_nothing_can_be_the_other_half() -> None:
+    def lacking(key: str, role: Role, lack: Shortfall) -> Configuration:
+        return replace(of_role("G", role), key=key, capacities=(Capacity(SHORT, 0.0, 0.0, lack),))
+
+    late = lacking("both", "aggregated", Shortfall("ttft", 1.3, 0.8))
+    halves = lacking("first", "prefill", Shortfall("ttft", 1.4, 0.8)), lacking("second", "decode", UNKNOWN)
+    found = nearest_shortfall(model("chat", {SHORT: 1.0}, late, *halves), SHORT)
+    assert found is not None and found[0] == "both"
+    alone = nearest_shortfall(model("chat", {SHORT: 1.0}, *halves), SHORT)
+    assert alone is not None and alone[0] == "second"
+
+
+def test_a_target_that_is_met_by_few_requests_and_missed_by_many_is_not_said_to_be_met_at_best() -> None:
+    lack = Shortfall("tpot", 0.025, 0.028)
+    slow = replace(configuration("L4", {}), capacities=(Capacity(SHORT, 0.0, 0.0, lack),))
+    chat = model("chat", {SHORT: 1.0}, slow)
+    assert hopeless(problem([chat], [pool("L4", 1.0)]), chat, SHORT) == (
+        "no GPU meets TPOT 28 ms often enough: 25 ms with L4-tp1 as soon as two requests meet; "
+        "loosen slo.tpot, or add a pool with faster GPUs or more tensor parallelism"
+    )
 
 
 def test_without_a_profile_or_an_estimate_there_is_no_shortfall_to_name() -> None:

@@ -182,8 +182,8 @@ def _packs(config: Config) -> Mapping[str, int]:
     """How many instances of a type are bought at a time, where bills are of so many that it makes no difference.
     Whole numbers beyond some 10⁸ are beyond the solver's tolerances."""
     spare = PACKED / 2 * _highest_bill(config) / len(config.gpus)
-    able = {name: gpu for name, gpu in config.gpus.items() if gpu.cost and _endless(config, gpu)}
-    return {name: floor(spare / gpu.cost) for name, gpu in able.items() if spare >= 2 * gpu.cost}
+    able = {name: config.gpus[name].cost for name in _endless(config)}
+    return {name: floor(spare / cost) for name, cost in able.items() if cost and spare >= 2 * cost}
 
 
 def _highest_bill(config: Config) -> float:
@@ -191,11 +191,12 @@ def _highest_bill(config: Config) -> float:
     and where there is none for it, all instances of those with a cap that serve it."""
     loads: dict[str, float] = {}
     capped: set[str] = set()
+    endless = _endless(config)
     for cell in config.rates:
         bills = _bills(config, cell)
-        endless = [name for name in bills if _endless(config, config.gpus[name])]
-        if endless:
-            best = min(endless, key=lambda name: bills[name])
+        free = [name for name in bills if name in endless]
+        if free:
+            best = min(free, key=lambda name: bills[name])
             loads[best] = loads.get(best, 0.0) + _instances(config, config.gpus[best], cell)
         else:
             capped |= bills.keys()
@@ -214,9 +215,9 @@ def _needed(config: Config, gpu: GpuType) -> float:
     return fsum(_instances(config, gpu, cell) for cell in config.rates if _serves(config, gpu, cell))
 
 
-def _endless(config: Config, gpu: GpuType) -> bool:
-    """No cap, or one that is never reached."""
-    return gpu.most is None or gpu.most > _needed(config, gpu)
+def _endless(config: Config) -> list[str]:
+    """The types without a cap, or with one that is never reached."""
+    return [name for name, gpu in config.gpus.items() if gpu.most is None or gpu.most > _needed(config, gpu)]
 
 
 def _serves(config: Config, gpu: GpuType, cell: Cell) -> bool:
@@ -315,13 +316,14 @@ def _hopeless(config: Config) -> Iterator[str]:
     without: list[Cell] = []
     forbidden: dict[str, list[Cell]] = {}
     used: dict[Cell, float] = {}  # of buckets that depend on caps: the least part of any one cap
+    endless = _endless(config)
     for cell in config.rates:
         able = {name: gpu for name, gpu in config.gpus.items() if _serves(config, gpu, cell)}
         if not able:
             without.append(cell)
         elif all(gpu.most == 0 for gpu in able.values()):
             forbidden.setdefault(" and ".join(map(shown, able)), []).append(cell)
-        elif not any(_endless(config, gpu) for gpu in able.values()):
+        elif not able.keys() & endless:
             used[cell] = min(_instances(config, gpu, cell) / gpu.most for gpu in able.values() if gpu.most)
     if without:
         beyond = any(gpu.tputs[cell] for cell in without for gpu in config.gpus.values())
@@ -329,7 +331,7 @@ def _hopeless(config: Config) -> Iterator[str]:
         yield f"no GPU type serves {_listed(without)}{limit}"
     for names, cells in forbidden.items():
         yield f"only {names} may serve {_listed(cells)}, and max is 0"
-    if fsum(used.values()) > sum(not _endless(config, gpu) for gpu in config.gpus.values()) * (1 + ROUNDING):
+    if fsum(used.values()) > (len(config.gpus) - len(endless)) * (1 + ROUNDING):
         yield f"the caps ({_caps(config, used)}) are too small for {_listed(list(used))}"
 
 

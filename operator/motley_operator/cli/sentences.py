@@ -307,7 +307,11 @@ def _moved(one: Placement) -> str:
 def _lack(shortfall: Shortfall | None) -> str:
     match shortfall:
         case Shortfall("ttft" | "tpot"):
-            return f"{shortfall.kind.upper()} {_time(shortfall.needed)} at best, target {_time(shortfall.available)}"
+            found = f"{shortfall.kind.upper()} {_time(shortfall.needed)}"
+            target = f"target {_time(shortfall.available)}"
+            if shortfall.needed <= shortfall.available:
+                return f"{found} once two requests meet, {target} missed too often"
+            return f"{found} at best, {target}"
         case Shortfall("memory"):
             return f"{shortfall.needed:.0f} GiB per GPU, {shortfall.available:.0f} usable"
         case Shortfall("kv"):

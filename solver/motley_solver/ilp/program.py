@@ -16,7 +16,6 @@ Terms = list[tuple[Variable, float]]  # a linear expression; a variable may occu
 
 _TOLERANCE = 1e-9  # of a row and of a whole number; HiGHS's own 1e-6 loses small loads
 _LEAN = {  # for many small programs: what HiGHS tries on large ones costs more than it saves here
-    "mip_allow_restart": False,
     "mip_detect_symmetry": False,
     "mip_heuristic_effort": 0.0,
     "mip_heuristic_run_feasibility_jump": False,
@@ -84,6 +83,7 @@ class Program:
                 gapRel=gap,
                 gapAbs=slack,
                 threads=1,
+                mip_allow_restart=False,  # HiGHS 1.15.1 may come out of a restart with a false proof
                 log_to_console=False,
                 primal_feasibility_tolerance=_TOLERANCE,
                 mip_feasibility_tolerance=_TOLERANCE,

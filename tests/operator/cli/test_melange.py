@@ -434,3 +434,21 @@ def test_there_are_no_cliffs(case: str, run: Run) -> None:
     assert ran.answer["lower_bound"] >= ran.answer["cost"] * (1 - 1e-6)
     if cost is not None:
         assert ran.answer["cost"] == pytest.approx(cost)
+
+
+def test_a_question_is_asked_in_time_that_grows_with_the_table_and_not_with_its_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+    real = melange._instances
+
+    def counted(*given: Any) -> float:
+        nonlocal calls
+        calls += 1
+        return real(*given)
+
+    monkeypatch.setattr(melange, "_instances", counted)
+    gpus = {f"g{k}": {"cost": 1.0 + k, "max": 50, "tputs": [[1.0 + k] * 12] * 12} for k in range(6)}
+    config = {"gpu_info": gpus, "workload_distribution": [[1 / 144] * 12] * 12, "total_request_rate": 9.0}
+    melange.problem_of(melange.parsed(config))
+    assert calls <= 10 * 144 * 6
