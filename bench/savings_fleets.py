@@ -15,55 +15,27 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache, partial
 from math import inf
 from pathlib import Path
-from random import Random
 from statistics import fmean
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.fleet_replay import Fleet, Group, arrivals, attainment  # noqa: E402
-from bench.savings import requests_of  # noqa: E402
-from bench.savings_data import ORIGINALS, SLOS, TRACES, WORKLOADS, Traces, bucket_of, histogram_of, lengths  # noqa: E402
-from bench.savings_fleets_data import (  # noqa: E402
-    BEYOND,
-    FLEETS,
-    GPU_PRICES,
-    INSTANCES,
-    LIMITED,
-    LIMITED_FLEET,
-    MEASURED_ORIGIN,
-    MEASURED_SIZES,
-    MEASURED_SLOS,
-    PRECISIONS,
-    RATES,
-    RENTED,
-    REPLAYED,
-    SERVED,
-    TENSOR_PARALLEL,
-    UNLIMITED,
-    Part,
-    measured,
-)
+from bench.savings_data import ORIGINALS  # noqa: E402
+from bench.savings_fleets_cases import PARTS, Case, Data  # noqa: E402
+from bench.savings_fleets_data import MEASURED_ORIGIN, RATES, REPLAYED  # noqa: E402
 from motley_operator.cli.terminal import standard_output_kept_clean  # noqa: E402
 from motley_solver.baselines import greedy  # noqa: E402
-from motley_solver.capacity import Engine, Question, configuration_of, engine_of, evaluations  # noqa: E402
 from motley_solver.comparisons import on_one_type  # noqa: E402
-from motley_solver.hardware import CATALOGUE, DType  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
 from motley_solver.plan import Outcome, Plan, Unsolved  # noqa: E402
-from motley_solver.policy.batching import Limits  # noqa: E402
-from motley_solver.problem import Configuration, ModelDemand, Pool, Problem  # noqa: E402
-from motley_solver.steptime import roofline  # noqa: E402
-from motley_solver.workload import Bucket, BucketLoad, loads_of  # noqa: E402
+from motley_solver.problem import Problem  # noqa: E402
 
 TIME_LIMIT, GAP = 20.0, 1e-3
-REPLAY_SECONDS, REPLAY_REQUESTS, WARM_UP, SEED = 300, 1000, 0.1, 4  # the longer of the first two; a part of the time
 
 
 def main() -> int:
@@ -81,143 +53,6 @@ def main() -> int:
     tables = [_told(case) for name, part in PARTS.items() if name in (chosen.only or PARTS) for case in part(data)]
     _summary(tables)
     return 0
-
-
-# --- the questions ---
-
-
-@dataclass(frozen=True)
-class Data:
-    folder: Path
-
-    @property
-    def traces(self) -> Traces:
-        return _traces(self.folder)
-
-    @property
-    def buckets(self) -> tuple[Bucket, ...]:
-        """Of all traces: capacities are asked for once."""
-        return tuple(sorted({bucket_of(*size) for sizes in self.traces.values() for size in sizes}))
-
-
-@cache
-def _traces(folder: Path) -> Traces:
-    return {name: lengths(folder / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One table: a problem for each rate."""
-
-    title: str
-    problem: Callable[[float], Problem]
-    rates: tuple[int, ...] = RATES
-    replay: Callable[[Problem, Plan, float], float] | None = None  # the least attainment of a model
-
-
-def one_model(data: Data) -> Iterator[Case]:
-    for model in ("Llama-2-7b", "Llama-3.1-8B"):
-        for workload in WORKLOADS:
-            for slo in SLOS:
-                yield _case(data, f"{workload}, {slo}, {model}", (Part(model, workload, 1.0),), slo)
-
-
-def fleets(data: Data) -> Iterator[Case]:
-    for name, fleet in FLEETS.items():
-        for slo in SLOS:
-            case = _case(data, f"{name}, {slo}", fleet, slo)
-            replay = _replay(data, fleet, slo) if fleet == FLEETS[LIMITED_FLEET] else None
-            yield replace(case, rates=RATES + BEYOND, replay=replay)
-
-
-def limited_stock(data: Data) -> Iterator[Case]:
-    for slo in SLOS:
-        case = _case(data, f"{LIMITED_FLEET}, little stock, {slo}", FLEETS[LIMITED_FLEET], slo, limited=True)
-        yield replace(case, rates=RATES + BEYOND)
-
-
-def measured_rates(data: Data) -> Iterator[Case]:
-    file = data.folder / "derived" / "silicon_agg_points.csv"
-    for precisions in PRECISIONS:
-        for name, node in RENTED.items():
-            for slo in MEASURED_SLOS:
-                ways, pools = _measured(file, slo, precisions, node)
-                title = f"measured, {precisions}, {name}, {slo}"
-                yield Case(title, partial(_equally, ways, pools))
-
-
-PARTS: dict[str, Callable[[Data], Iterator[Case]]] = {
-    "models": one_model,
-    "fleets": fleets,
-    "stock": limited_stock,
-    "measured": measured_rates,
-}
-
-
-def _case(data: Data, title: str, fleet: tuple[Part, ...], slo: str, limited: bool = False) -> Case:
-    pools = tuple(
-        Pool(name, i.gpu, i.gpus, 0.0, 0.0, i.price, LIMITED[i.gpus] if limited else UNLIMITED)
-        for name, i in INSTANCES.items()
-    )
-    ways = {part.model: configurations(part.model, slo, data.buckets) for part in fleet}
-
-    def problem(rate: float) -> Problem:
-        models = (ModelDemand(p.model, _loads(data, p, rate), ways[p.model]) for p in fleet)
-        return Problem(tuple(models), pools)
-
-    return Case(title, problem)
-
-
-def _loads(data: Data, part: Part, rate: float) -> tuple[BucketLoad, ...]:
-    return loads_of(histogram_of(WORKLOADS[part.workload], data.traces).items(), rate * part.part)
-
-
-def configurations(model: str, slo: str, buckets: tuple[Bucket, ...]) -> tuple[Configuration, ...]:
-    """Every GPU type and tensor parallelism on which the model runs, in the instances that have as many GPUs."""
-    loads = tuple(BucketLoad(bucket, 1.0) for bucket in buckets)
-    engines = {(gpu, tp): e for gpu in _types() for tp in TENSOR_PARALLEL if (e := engine(gpu, tp, model))}
-    evaluations([Question(engine, SLOS[slo], buckets) for engine in engines.values()])  # all at once
-    return tuple(
-        configuration_of(_key(gpu, tp), gpu, tp, pools, engine, SLOS[slo], loads, gpus=tp)
-        for (gpu, tp), engine in engines.items()
-        if (pools := tuple(name for name, i in INSTANCES.items() if i.gpu == gpu and i.gpus >= tp))
-    )
-
-
-def _types() -> tuple[str, ...]:
-    return tuple(dict.fromkeys(instance.gpu for instance in INSTANCES.values()))
-
-
-def _key(gpu: str, tensor_parallel: int) -> str:
-    return f"{gpu}-tp{tensor_parallel}"
-
-
-def engine(gpu: str, tensor_parallel: int, model: str) -> Engine | None:
-    """None where the weights do not fit or cannot run."""
-    served, sheet = SERVED[model], CATALOGUE[gpu]
-    cache_dtype: DType = "bfloat16" if sheet.bf16 else "float16"
-    weights = served.weights if served.weights == "fp8" else cache_dtype
-    step_time = roofline(served.shape, sheet, tensor_parallel, weights, cache_dtype)
-    found = step_time and engine_of(served.shape, sheet, tensor_parallel, weights, cache_dtype, step_time)
-    return found if isinstance(found, Engine) else None
-
-
-def _measured(
-    file: Path, slo: str, precisions: str, node: int | None
-) -> tuple[tuple[Configuration, ...], tuple[Pool, ...]]:
-    loads, any_slo = tuple(BucketLoad(bucket, 1.0) for bucket in MEASURED_SIZES), SLOS["loose"]
-    pools, found = {}, []
-    for (gpu, tp), table in measured(file, slo, precisions).items():
-        gpus = node or tp
-        name = f"{gpu}×{gpus}"
-        pools[name] = Pool(name, gpu, gpus, 0.0, 0.0, GPU_PRICES[gpu] * gpus, UNLIMITED)
-        found.append(configuration_of(_key(gpu, tp), gpu, tp, (name,), table, any_slo, loads, gpus=tp))
-    return tuple(found), tuple(pools.values())
-
-
-def _equally(ways: tuple[Configuration, ...], pools: tuple[Pool, ...], rate: float) -> Problem:
-    loads = loads_of(((bucket, 1.0) for bucket in MEASURED_SIZES), rate)
-    return Problem((ModelDemand("Llama-3.1-70B", loads, ways),), pools)
 
 
 # --- the answers ---
@@ -337,41 +172,11 @@ def _least(outcome: Outcome | None) -> float:
     return inf
 
 
-# --- the replay ---
-
-
 def _attained(
     replay: Callable[[Problem, Plan, float], float], problem: Problem, mix: Plan, single: Outcome | None, rate: float
 ) -> dict[str, float]:
     placed = {"mix": mix, "single": single}
     return {name: replay(problem, plan, rate) for name, plan in placed.items() if isinstance(plan, Plan)}
-
-
-def _replay(data: Data, fleet: tuple[Part, ...], slo: str) -> Callable[[Problem, Plan, float], float]:
-    """The least attainment of the fleet's models, each replayed on its own replicas with its trace's lengths."""
-
-    def least(problem: Problem, plan: Plan, rate: float) -> float:
-        return min(_model_attained(data, part, plan, rate * part.part, slo) for part in fleet)
-
-    return least
-
-
-def _model_attained(data: Data, part: Part, plan: Plan, rate: float, slo: str) -> float:
-    groups: dict[str, Group] = {}
-    for one in plan.allocations:
-        if one.model == part.model:
-            has = engine(one.gpu, one.tensor_parallel, part.model)
-            assert has is not None
-            limits = Limits(one.settings.max_num_batched_tokens, one.settings.max_num_seqs, has.kv_tokens)
-            before = groups[one.configuration].replicas if one.configuration in groups else 0
-            groups[one.configuration] = Group(before + one.replicas, has.step_time, limits)
-    shares: dict[Bucket, dict[str, float]] = {}
-    for route in plan.assignment:
-        if route.model == part.model:
-            shares.setdefault(route.bucket, {})[route.configuration] = route.share
-    sizes = requests_of(WORKLOADS[part.workload], data.traces, max(REPLAY_REQUESTS, round(REPLAY_SECONDS * rate)))
-    requests = list(arrivals(sizes, rate, Random(SEED)))
-    return attainment(Fleet(groups, shares), requests, bucket_of, SLOS[slo], WARM_UP * requests[-1].arrival)
 
 
 # --- the tables ---
