@@ -44,7 +44,9 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
         found = found or solver(problem, deadline if left == 1 else _within(deadline, 0.7), relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
-    plan = plan_of(problem, found.solution, max(reserved_bill(problem), found.bound), found.proven, monotonic() - started)
+    plan = plan_of(
+        problem, found.solution, max(reserved_bill(problem), found.bound), found.proven, monotonic() - started
+    )
     broken = violations(problem, plan)
     return Unsolved(f"the solver's answer was refused: {broken[0]}") if broken else plan
 
