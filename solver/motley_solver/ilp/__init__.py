@@ -45,7 +45,9 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
         found = found or solver(problem, deadline if left == 1 else _within(deadline, 0.7), relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
-    plan = plan_of(problem, found.solution, max(0.0, found.bound), found.proven, monotonic() - started)
+    plan = plan_of(
+        problem, found.solution, max(reserved_bill(problem), found.bound), found.proven, monotonic() - started
+    )
     broken = violations(problem, plan)
     return Unsolved(f"the solver's answer was refused: {broken[0]}") if broken else plan
 
@@ -58,7 +60,7 @@ def _serving_everything(problem: Problem, deadline: float, gap: float) -> _Found
 
 def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | None:
     parts = Decomposition(problem)
-    solution = parts.solve(deadline + 0.5 * (deadline - monotonic()), gap, early=deadline)
+    solution = parts.solve(deadline + 0.35 * (deadline - monotonic()), gap, early=deadline)
     bound = parts.bound * parts.unit + reserved_bill(problem)
     return _Found(solution, bound, parts.closed) if solution is not None else None
 

@@ -19,8 +19,12 @@ from motley_solver.rounding import Solution
 
 _ROUNDS = 60
 _SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
+_LOOSE = 1e-6  # tolerance of a program of cuts: at a tighter one presolve has cut off the best replicas
 _BEYOND = 0.5, 8.0, 1e6  # nodes beyond the stock: their price first, its growth while some are bought, its end
 _STALE = 2  # rounds without progress of the bound
+_GOLDEN = 0.6180339887  # its multiples are spread evenly, modulo 1
+_NODE_PRICES = 3  # rounds of prices at the same whole nodes
+_GROUP = 4  # models that are planned anew together, at most
 
 Standing = dict[str, dict[Size, Terms]]
 
@@ -50,7 +54,7 @@ class _CutProgram:
 
 
 class Decomposition:
-    """All in units of the highest price, without what the reserved nodes cost anyway."""
+    """All in price units, without what the reserved nodes cost anyway."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.unit = problem, price_unit(problem)
@@ -72,7 +76,7 @@ class Decomposition:
         early = min(deadline, early)
         rounds_end = monotonic() + 0.75 * (early - monotonic())
         if self._price_rounds(rounds_end, early) and not self.closed:
-            self._cut_rounds(deadline if self.best.columns else early)
+            self._search(deadline if self.best.columns else early)
         if not self.best.columns:
             return None
         chosen = zip(self.oracles, self.best.columns, strict=True)
@@ -151,9 +155,10 @@ class Decomposition:
         pools = {nodes.pool.name: nodes for nodes in master.nodes}
         return {(key, pool): pools[pool].price_of(oracle.sizes[key]) for key, pool in oracle.places}
 
-    def _master(self, whole: bool, deadline: float) -> _Master:
+    def _master(self, whole: bool, deadline: float, stock: Mapping[str, int] | None = None) -> _Master:
         """One column of each model on the nodes of all pools. Relaxed, there are nodes beyond the stock for more
-        money: so there is always an answer, and prices stay within reason."""
+        money: so there is always an answer, and prices stay within reason. With `stock`, these nodes are paid and all
+        others cost more."""
         program = Program()
         standing: Standing = defaultdict(lambda: defaultdict(list))
         costs: Terms = []
@@ -170,10 +175,13 @@ class Decomposition:
         beyond = []
         for each in nodes if not whole else ():
             more = program.variable(None, whole=False)
-            program.require([(each.bought, 1.0), (more, -1.0)], LE, each.pool.max_nodes)
-            costs.append((more, self._dear * max(each.pool.price_per_node_hour / self.unit, 0.01)))
+            most = each.pool.max_nodes if stock is None else stock[each.pool.name]
+            dear = self._dear if stock is None else 1 + self._dear
+            program.require([(each.bought, 1.0), (more, -1.0)], LE, most)
+            costs.append((more, dear * max(each.pool.price_per_node_hour / self.unit, 0.01)))
             beyond.append(more)
-        answer = program.minimise([*self._cost(nodes), *costs], deadline, self.gap / 4, whole)
+        costs += self._cost(nodes) if stock is None else []
+        answer = program.minimise(costs, deadline, self.gap / 4, whole)
         return _Master(answer, nodes, choices, rows, beyond)
 
     def _choose(self, deadline: float) -> None:
@@ -192,39 +200,59 @@ class Decomposition:
 
     # --- whole replicas without flows ---
 
-    def _cut_rounds(self, deadline: float) -> None:
-        """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
-        the others: a plan."""
-        self._raise(self._nodes_first(deadline))
-        if not self.closed:
-            self._improve(deadline)
-        for _ in range(_ROUNDS):
-            if self.closed or monotonic() > deadline:
+    def _search(self, deadline: float) -> None:
+        """In turn, until the gap closes: groups of models are planned anew together, ever larger ones; what the models
+        cost on some whole numbers of nodes becomes columns and cuts; so does what the cheapest replicas that keep all
+        cuts cannot serve."""
+        size, patience = 1, 0.5
+        for turn in range(_ROUNDS):
+            before, waited = self.best.objective, monotonic() + patience
+            self._node_round(min(deadline, waited))
+            self._improve(size, turn, deadline)
+            waited = monotonic() + patience
+            if not self._cut_round(min(deadline, waited)) or self.closed or monotonic() > deadline:
                 return
-            master = self._cut_program()
-            answer = master.program.minimise(master.costs, deadline, self.gap / 2)
-            self.impossible = answer.status == "infeasible"
-            if not answer.found:
-                return
-            self._raise(answer.bound)
-            counts = [
-                {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
-                for serving in master.servings
-            ]
-            broken = [cut is not None for cut in self._separate(counts, deadline)]
-            if any(broken):
-                self._repair(counts, broken, deadline)
-                self._choose(deadline)
-            else:
-                columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
-                self._keep(answer.objective, columns, master.nodes)
-                return
+            if monotonic() > waited:
+                patience *= 2
+            if self.best.objective > before - self.gap / 20 * abs(before):
+                size = min(size + 1, _GROUP, len(self.oracles))
 
-    def _nodes_first(self, deadline: float) -> float:
-        """A bound: nodes are whole and replicas need not be, beyond what the cuts know of it."""
+    def _cut_round(self, deadline: float) -> bool:
+        """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
+        the others: a plan. False where that was the last word."""
+        master = self._cut_program()
+        answer = master.program.minimise(master.costs, deadline, self.gap / 2, tolerance=_LOOSE)
+        self.impossible = answer.status == "infeasible"
+        if not answer.found:
+            return not self.impossible
+        self._raise(answer.bound)
+        counts = [counts_of(serving) for serving in master.servings]
+        broken = [cut is not None for cut in self._separate(counts, deadline + 1)]
+        if any(broken):
+            self._repair(counts, broken, deadline + 1)
+            self._choose(deadline + 1)
+        else:
+            columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
+            self._keep(answer.objective, columns, master.nodes)
+        return any(broken) or answer.status != "optimal"
+
+    def _node_round(self, deadline: float) -> None:
+        """A bound: nodes are whole and replicas need not be, beyond what the cuts know of it. Then columns and cuts at
+        the prices that these nodes have once they are paid."""
         master = self._cut_program(whole=False)
-        answer = master.program.minimise(master.costs, deadline, self.gap / 4)
-        return answer.bound if answer.found else 0.0
+        answer = master.program.minimise(master.costs, deadline, self.gap / 4, tolerance=_LOOSE)
+        if not answer.found:
+            return
+        self._raise(answer.bound)
+        stock = {nodes.pool.name: round(nodes.bought.varValue or 0.0) for nodes in master.nodes}
+        for _ in range(_NODE_PRICES):
+            priced = self._master(whole=False, deadline=deadline, stock=stock)
+            if not priced.answer.found or self.closed or monotonic() > deadline:
+                break
+            saving = sum(self._saving(i, priced, deadline) for i in range(len(self.oracles)))
+            if saving <= self.gap / 4 * priced.answer.objective:
+                break
+        self._choose(deadline + 1)
 
     def _cut_program(self, whole: bool = True) -> _CutProgram:
         program = Program()
@@ -258,53 +286,83 @@ class Decomposition:
             None if bad else oracle.column(mine) for oracle, mine, bad in zip(self.oracles, counts, broken, strict=True)
         ]
         for i in (i for i, bad in enumerate(broken) if bad):
-            columns[i], objective, nodes = self._replan(i, columns, deadline)
-            if columns[i] is None:
+            found, objective, nodes = self._replan([i], columns, deadline)
+            if not found:
                 return
+            columns[i] = found[i]
         for i, column in enumerate(columns):
             if column is not None:
                 self.columns[i][column] = None
         self._keep(objective, [column for column in columns if column is not None], nodes)
 
-    def _improve(self, deadline: float) -> None:
-        """Each model in turn is planned anew beside the others; then the best choice of all columns."""
-        if self.best.objective == inf:
+    def _improve(self, size: int, turn: int, deadline: float) -> None:
+        """Each model with some others is planned anew beside the rest; then the best choice of all columns."""
+        if not self.best.columns:
             return
-        columns: list[Column | None] = list(self.best.columns)
-        before = objective = self.best.objective
-        for i, column in enumerate(columns):
-            found, cost, nodes = self._replan(i, columns, deadline)
-            if found is not None and cost < objective - 1e-9 and found != column:
-                columns[i], objective = found, cost
-                self.columns[i][found] = None
-                self._keep(objective, [each for each in columns if each is not None], nodes)
+        prices = self._master(whole=False, deadline=deadline)
+        for i in range(len(self.oracles)):
             if self.closed or monotonic() > deadline:
                 return
-        if objective < before:
-            self._choose(deadline)
+            self._improve_group([i, *self._neighbours(i, turn)[: size - 1]], prices, deadline)
+        self._choose(deadline)
+
+    def _improve_group(self, group: list[int], prices: _Master, deadline: float) -> None:
+        columns: list[Column | None] = list(self.best.columns)
+        found, objective, nodes = self._replan(group, columns, _within(deadline, 0.3), prices)
+        for i, column in found.items():
+            self.columns[i][column] = None
+            columns[i] = column
+        if found:
+            self._keep(objective, [each for each in columns if each is not None], nodes)
+
+    def _neighbours(self, i: int, turn: int) -> list[int]:
+        """The other models, in another order each turn: rather those first that stand in the same dear pools."""
+        pools = [{pool for (_, pool), _ in column.replicas} for column in self.best.columns]
+        prices = {pool.name: pool.price_per_node_hour / self.unit for pool in self.problem.pools}
+        chance = [_GOLDEN * ((turn * len(pools) + i) * len(pools) + j) % 1 for j in range(len(pools))]
+        shared = [0.01 + sum(prices[pool] for pool in pools[i] & theirs) for theirs in pools]
+        return sorted((j for j in range(len(pools)) if j != i), key=lambda j: -shared[j] * chance[j])
 
     def _replan(
-        self, i: int, columns: list[Column | None], deadline: float
-    ) -> tuple[Column | None, float, list[Nodes]]:
-        """The cheapest way to serve one model beside the others' replicas."""
-        program, oracle = Program(), self.oracles[i]
-        serving = add_serving(program, self.problem, oracle.model, True, oracle.kinds, linked=False)
+        self, group: list[int], columns: list[Column | None], deadline: float, prices: _Master | None = None
+    ) -> tuple[dict[int, Column], float, list[Nodes]]:
+        """The cheapest way to serve these models beside the others' replicas; several together only on what is worth
+        its price."""
+        program = Program()
         standing: Standing = defaultdict(lambda: defaultdict(list))
-        for (key, pool), variable in serving.replicas.items():
-            standing[pool][oracle.sizes[key]].append((variable, 1.0))
+        starting: Terms = []
+        servings: dict[int, Serving] = {}
         one = program.constant()
-        starting = oracle.switching_of(program, serving)
-        for other, column in zip(self.oracles, columns, strict=True):
-            if column is not None and other is not oracle:
+        for i, (oracle, column) in enumerate(zip(self.oracles, columns, strict=True)):
+            if i in group:
+                kinds = oracle.kinds
+                if prices is not None and column is not None and len(group) > 1:
+                    kinds = oracle.worth_their(self._prices(oracle, prices), {place for place, _ in column.replicas})
+                serving = servings[i] = add_serving(program, self.problem, oracle.model, True, kinds)
+                for (key, pool), variable in serving.replicas.items():
+                    standing[pool][oracle.sizes[key]].append((variable, 1.0))
+                starting += oracle.switching_of(program, serving)
+            elif column is not None:
                 starting.append((one, column.switching))
                 for (key, pool), count in column.replicas:
-                    standing[pool][other.sizes[key]].append((one, float(count)))
+                    standing[pool][oracle.sizes[key]].append((one, float(count)))
         nodes = self._add_pools(program, standing, whole=True)
-        answer = program.minimise([*self._cost(nodes), *starting], deadline, self.gap / 4, lean=True)
+        gap = min(2e-3, self.gap / 4)
+        answer = program.minimise([*self._cost(nodes), *starting], deadline, gap, lean=len(group) == 1)
         if not answer.found:
-            return None, inf, nodes
-        counts = {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
-        return oracle.column(counts), answer.objective, nodes
+            return {}, inf, nodes
+        found = {i: self.oracles[i].column(counts_of(serving)) for i, serving in servings.items()}
+        return found, answer.objective, nodes
+
+
+def counts_of(serving: Serving) -> dict[Place, int]:
+    return {place: round(variable.varValue or 0.0) for place, variable in serving.replicas.items()}
+
+
+def _within(deadline: float, part: float) -> float:
+    """The moment at which this part of the time that is left is over."""
+    now = monotonic()
+    return now + max(0.0, deadline - now) * part
 
 
 def _require_cut(program: Program, serving: Serving, cut: Cut, starting: Terms) -> None:

@@ -24,7 +24,7 @@ class FleetProgram:
 
     @property
     def objective(self) -> Terms:
-        """Bill, risk and switching, in units of the highest price; without what the reserved nodes cost anyway."""
+        """Bill, risk and switching, in price units; without what the reserved nodes cost anyway."""
         unit = price_unit(self.problem)
         terms = [*bill_of(self.nodes), *risk_of(self.nodes, self.problem.start_hours), *self.switching]
         sums: Terms = [(variable, cost / unit) for variable, cost in terms if cost > 0]

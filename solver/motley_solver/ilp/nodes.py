@@ -4,6 +4,7 @@ What stands on them, single replicas or a model's whole set of them, is the call
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import floor, log10
 
 from motley_solver.ilp.program import LE, Program, Row, Terms, Variable
 from motley_solver.packing import Size, is_nested, patterns, per_node, rounded_up
@@ -82,8 +83,10 @@ def _fillings(sizes: list[Size], pool: Pool) -> tuple[Mapping[Size, Size], tuple
 
 
 def price_unit(problem: Problem) -> float:
-    """Prices are scaled so that the largest is 1."""
-    return max((pool.price_per_node_hour for pool in problem.pools), default=0.0) or 1.0
+    """Prices are scaled so that the largest is between 1 and 10: by a power of ten, as HiGHS finds the step in which
+    the objective changes only where decimal prices stay decimal."""
+    largest = max((pool.price_per_node_hour for pool in problem.pools), default=0.0) or 1.0
+    return float(10.0 ** floor(log10(largest)))
 
 
 def bill_of(all_nodes: Iterable[Nodes]) -> Terms:

@@ -14,11 +14,12 @@ Variable: TypeAlias = pulp.LpVariable
 Row: TypeAlias = pulp.LpConstraint
 Terms = list[tuple[Variable, float]]  # a linear expression; a variable may occur more than once
 
-_TOLERANCE = 1e-9  # of a row and of a whole number; HiGHS's own 1e-6 loses small loads
-_LEAN = {  # for many small programs: what HiGHS tries on large ones costs more than it saves here
+_TOLERANCE = 1e-9  # HiGHS's own 1e-6 loses small loads
+_FEW = 24  # whole variables, up to which a program is solved lean
+_LEAN = {  # for small programs: what HiGHS tries on large ones costs more than it saves here (all but its feasibility
+    # jump: without a first solution it has not ended, nor kept its time limit, on counts of millions)
     "mip_detect_symmetry": False,
     "mip_heuristic_effort": 0.0,
-    "mip_heuristic_run_feasibility_jump": False,
     "mip_heuristic_run_rens": False,
     "mip_heuristic_run_rins": False,
     "mip_heuristic_run_root_reduced_cost": False,
@@ -44,16 +45,13 @@ class Program:
     def __init__(self) -> None:
         self._lp = pulp.LpProblem("fleet", pulp.LpMinimize)
         self._count = 0  # PuLP wants a name for each variable
+        self._whole = 0  # variables
 
     def variable(self, upper: float | None, whole: bool) -> Variable:
         self._count += 1
+        self._whole += whole
         kind = pulp.LpInteger if whole else pulp.LpContinuous
         return self._lp.add_variable(f"x{self._count}", 0, upper, kind)
-
-    @property
-    def size(self) -> int:
-        """The number of variables."""
-        return self._count
 
     def fix(self, variable: Variable, at: float) -> None:
         variable.lowBound = variable.upBound = at
@@ -70,9 +68,15 @@ class Program:
         return row
 
     def minimise(
-        self, terms: Terms, deadline: float, gap: float, whole: bool = True, lean: bool = False, slack: float = 1e-9
+        self,
+        terms: Terms,
+        deadline: float,
+        gap: float,
+        whole: bool = True,
+        lean: bool = False,
+        tolerance: float = _TOLERANCE,
     ) -> Answer:
-        """`gap` is relative, `slack` the absolute gap at which the search ends; relaxed where not `whole`."""
+        """`gap` is relative; relaxed where not `whole`. `tolerance` is that of a row and of a whole number."""
         self._lp.setObjective(_summed(terms))
         self._lp.solve(
             pulp.getSolver(
@@ -81,13 +85,13 @@ class Program:
                 msg=False,
                 timeLimit=max(0.05, deadline - monotonic()),
                 gapRel=gap,
-                gapAbs=slack,
+                gapAbs=1e-9,
                 threads=1,
                 mip_allow_restart=False,  # HiGHS 1.15.1 may come out of a restart with a false proof
                 log_to_console=False,
-                primal_feasibility_tolerance=_TOLERANCE,
-                mip_feasibility_tolerance=_TOLERANCE,
-                **(_LEAN if lean else {}),
+                primal_feasibility_tolerance=tolerance,
+                mip_feasibility_tolerance=tolerance,
+                **(_LEAN if lean or self._whole <= _FEW else {}),
             )
         )
         if self._lp.status == pulp.LpStatusInfeasible:

@@ -57,7 +57,7 @@ def _beside(
     if monotonic() > deadline:
         return None
     program, unit = Program(), price_unit(problem)
-    serving = add_serving(program, problem, model, everything, linked=False)
+    serving = add_serving(program, problem, model, everything)
     standing = standing_of([serving])
     one = program.constant()
     for pool, sizes in placed.items():

@@ -13,7 +13,6 @@ from motley_solver.rounding import Group, kv_group, usable_capacity
 from motley_solver.workload import Bucket
 
 _TINY_LOAD = 1e-7  # replicas; HiGHS drops smaller coefficients, so smaller loads are planned as this much
-_LINKS = 20_000  # rows that only tighten the relaxation
 
 
 @dataclass(frozen=True)
@@ -107,18 +106,17 @@ def add_serving(
     everything: bool,
     kinds: tuple[Kind, ...] | None = None,
     overload: Variable | None = None,
-    linked: bool = True,
 ) -> Serving:
     """Adds variables and rows of one model. With `everything`, each bucket that some kind can serve is served whole
     and the model has its minimum of replicas; otherwise as far as it goes. With `overload`, work may exceed replicas
-    by that much. `linked` adds rows that tighten the relaxation. `kinds` are those of `kinds_of`, where they are known.
+    by that much.  `kinds` are those of `kinds_of`, where they are known.
 
     For each bucket: aggregated and prefill flows add up to 1; for each (bucket, fabric, KV class) the prefill flows
     equal the decode flows. For each kind: rate·(1 + headroom)/capacity over its flows ≤ its replicas."""
     serving = Serving(model, kinds_of(problem, model) if kinds is None else kinds)
     add_replicas(program, serving, everything)
     flows = _Flows(program, serving, overload)
-    sums = flows.add(serving.flows, 1 + problem.headroom, linked=linked and program.size < _LINKS)
+    sums = flows.add(serving.flows, 1 + problem.headroom)
     for terms in sums.values():
         program.require(terms, EQ if everything else LE, 1)
     if model.survivability > 0:
@@ -160,9 +158,7 @@ class _Flows:
         self.slack: Terms = [] if overload is None else [(overload, -1.0)]
         self.loads = [load for load in serving.model.buckets if load.rate > 0]
 
-    def add(
-        self, flows: dict[tuple[Bucket, int], Variable], factor: float, lost: str = "", linked: bool = False
-    ) -> dict[Bucket, Terms]:
+    def add(self, flows: dict[tuple[Bucket, int], Variable], factor: float, lost: str = "") -> dict[Bucket, Terms]:
         """Returns per bucket what adds up to its served share."""
         sums: dict[Bucket, Terms] = defaultdict(list)
         balance: dict[tuple[Bucket, Group], Terms] = defaultdict(list)
@@ -181,20 +177,17 @@ class _Flows:
                     balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
                 if not within:
                     outside.append((flow, load.rate / self.serving.model.rate))
-            self._require_work(work, replicas, linked)
+            self._require_work(work, replicas)
         for terms in balance.values():
             self.program.require(terms, EQ, 0)
         if outside:
             self.program.require(outside, LE, 1 - self.serving.model.attainment)
         return sums
 
-    def _require_work(self, work: Terms, replicas: Terms, linked: bool) -> None:
-        """A kind's work is at most its replicas; `linked` tightens the relaxation: a flow needs a replica."""
+    def _require_work(self, work: Terms, replicas: Terms) -> None:
+        """A kind's work is at most its replicas."""
         if work:
             self.program.require([*work, *replicas, *self.slack], LE, 0)
-        for flow, needed in work if linked else ():
-            if needed < 1:
-                self.program.require([(flow, 1.0), *replicas], LE, 0)
 
 
 def _replicas_of(serving: Serving, kind: Kind, lost: str) -> Terms:
