@@ -80,9 +80,9 @@ def test_few_models_stay_one_program_for_longer(
     models: int, flows: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
-    solvers = [[lambda *_, size=size: tried.append(size)] for size in range(3)]
+    methods = [[lambda *_, size=size: tried.append(size)] for size in range(3)]
     monkeypatch.setattr(ilp, "_LIMITS", [2, 30])
-    monkeypatch.setattr(ilp, "_SOLVERS", solvers)
+    monkeypatch.setattr(ilp, "_METHODS", methods)
     sizes = {Bucket(100 + i, 10): 1.0 for i in range(flows - models + 1)}
     first = model("m0", sizes, configuration("L4", sizes))
     others = [model(f"m{i}", {SIZES[0]: 1.0}, configuration("L4", {SIZES[0]: 1.0})) for i in range(1, models)]

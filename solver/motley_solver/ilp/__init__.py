@@ -4,6 +4,7 @@ It knows numbers; words for people are in `reasons`."""
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic
 
 from motley_solver.assembly import plan_of
@@ -25,9 +26,11 @@ _FEW = 12  # fewer models are large at as many times more flows: prices need man
 
 @dataclass(frozen=True)
 class _Found:
-    """A solution, and what is known of the best there is. `bound` is on bill, risk and switching in $ per hour."""
+    """A solution, and what is known of the best there is. `objective` and `bound` are bill, risk and switching in $ per
+    hour; an infinite objective is the proof that no solution serves everything."""
 
     solution: Solution
+    objective: float
     bound: float
     proven: bool
 
@@ -39,10 +42,7 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     deadline = started + time_limit_seconds
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
-    solvers = _SOLVERS[_size(problem)]
-    found = None
-    for left, solver in zip(range(len(solvers), 0, -1), solvers, strict=True):
-        found = found or solver(problem, deadline if left == 1 else _within(deadline, 0.7), relative_gap)
+    found = _whole(problem, _within(deadline, 0.85), relative_gap) or _in_part(problem, deadline, relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
     plan = plan_of(
@@ -52,22 +52,50 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     return Unsolved(f"the solver's answer was refused: {broken[0]}") if broken else plan
 
 
-def _serving_everything(problem: Problem, deadline: float, gap: float) -> _Found | None:
+# --- everything served ---
+
+
+def _whole(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    """By the method that suits the size; while nothing is proven and there is time, by the other too: now the one finds
+    the better plan and now the other, and the higher of their bounds holds."""
+    methods = _METHODS[_size(problem)][: len(problem.models)]  # one model has no others to be planned beside
+    found: _Found | None = None
+    for left, method in zip(range(len(methods), 0, -1), methods, strict=True):
+        other = method(problem, deadline if left == 1 else _within(deadline, 0.6), gap)
+        found = _better(found, other, gap)
+        if found is not None and found.proven:
+            break
+    return found if found is not None and found.objective < inf else None
+
+
+def _better(one: _Found | None, other: _Found | None, gap: float) -> _Found | None:
+    if one is None or other is None:
+        return one or other
+    best, bound = min(one, other, key=lambda found: found.objective), max(one.bound, other.bound)
+    closed = best.objective - bound <= gap * max(abs(best.objective), 1e-9)
+    return replace(best, bound=bound, proven=best.proven or closed)
+
+
+def _at_once(problem: Problem, deadline: float, gap: float) -> _Found | None:
     fleet = fleet_program(problem, everything=True)
     answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.9), gap)
+    if answer.status == "infeasible":
+        return _Found(Solution({}, {}, {}, {}), inf, inf, proven=True)
     return _least_change(fleet, answer, deadline) if answer.found else None
 
 
 def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | None:
     parts = Decomposition(problem)
-    solution = parts.solve(deadline + 0.35 * (deadline - monotonic()), gap, early=deadline)
-    bound = parts.bound * parts.unit + reserved_bill(problem)
-    return _Found(solution, bound, parts.closed) if solution is not None else None
+    solution = parts.solve(deadline, gap, early=_within(deadline, 0.75))
+    if solution is None:
+        return None
+    reserved = reserved_bill(problem)
+    objective, bound = parts.best.objective * parts.unit + reserved, parts.bound * parts.unit + reserved
+    return _Found(solution, objective, bound, parts.closed)
 
 
-def _one_by_one(problem: Problem, deadline: float, gap: float) -> _Found | None:
-    solution = one_by_one(problem, deadline, gap)
-    return _Found(solution, 0.0, False) if solution is not None else None
+# For a small, a large and a very large fleet.
+_METHODS = ((_at_once, _model_by_model), (_model_by_model, _at_once), (_model_by_model,))
 
 
 def _size(problem: Problem) -> int:
@@ -88,14 +116,45 @@ def _within(deadline: float, part: float) -> float:
 
 
 def _found(fleet: FleetProgram, answer: Answer) -> _Found:
-    unit = price_unit(fleet.problem)
-    bound = answer.bound * unit + reserved_bill(fleet.problem) if fleet.exact else 0.0
-    return _Found(fleet.solution(), bound, answer.status == "optimal" and fleet.exact)
+    unit, reserved = price_unit(fleet.problem), reserved_bill(fleet.problem)
+    bound = answer.bound * unit + reserved if fleet.exact else 0.0
+    proven = answer.status == "optimal" and fleet.exact
+    return _Found(fleet.solution(), answer.objective * unit + reserved, bound, proven)
+
+
+# --- as much as can be served ---
+
+
+def _in_part(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    """All priorities at once; where time was too short to prove what can be served, also model after model, and what
+    serves more. Where that has too little time as well, what runs had better stay."""
+    found = None if _size(problem) == 2 else _by_priority(problem, _within(deadline, 0.6), gap)
+    if found is not None and found.bound > -inf:
+        return found
+    solution = one_by_one(problem, deadline, gap)
+    if solution is None:
+        return None
+    if found is not None and _served(problem, found.solution) >= _served(problem, solution):
+        return replace(found, bound=0.0)
+    return _Found(solution, inf, 0.0, False)
+
+
+def _served(problem: Problem, solution: Solution) -> list[float]:
+    """Requests per second by priority, the highest first."""
+    roles = {(model.name, c.key): c.role for model in problem.models for c in model.configurations}
+    rates = {(model.name, load.bucket): load.rate for model in problem.models for load in model.buckets}
+    priorities = {model.name: model.priority for model in problem.models}
+    served: dict[int, float] = dict.fromkeys(priorities.values(), 0.0)
+    for (model, bucket, key), share in solution.shares.items():
+        if roles[model, key] != "decode":
+            served[priorities[model]] += rates[model, bucket] * share
+    return [round(served[priority], 6) for priority in sorted(served, reverse=True)]
 
 
 def _by_priority(problem: Problem, deadline: float, gap: float) -> _Found | None:
     """For the highest priority, then the next: serve as many requests per second as possible, then come as near to the
-    minima of replicas as possible; then minimise the objective."""
+    minima of replicas as possible; then minimise the objective. A bound of −∞ says that it is not known whether more
+    could be served."""
     fleet = fleet_program(problem, everything=False)
     wishes = [wish for wish in _wishes(fleet) if wish]
     best: _Found | None = None
@@ -109,12 +168,12 @@ def _by_priority(problem: Problem, deadline: float, gap: float) -> _Found | None
             return best
         optimal = optimal and answer.status == "optimal"
         fleet.program.require(terms, LE, answer.objective + 1e-8)
-        best = _Found(fleet.solution(), 0.0, False)
+        best = _Found(fleet.solution(), inf, -inf, False)
     answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.8), gap)
     if not answer.found:
-        return best
+        return replace(best, bound=0.0) if best is not None and optimal else best
     found = _least_change(fleet, answer, deadline)
-    return found if optimal else replace(found, proven=False, bound=0.0)
+    return found if optimal else replace(found, proven=False, bound=-inf)
 
 
 def _wishes(fleet: FleetProgram) -> Iterator[Terms]:
@@ -138,14 +197,6 @@ def _least_change(fleet: FleetProgram, answer: Answer, deadline: float) -> _Foun
     replicas = [(v, 1e-3) for serving in fleet.servings for v in serving.replicas.values()]
     tidier = fleet.program.minimise([*fleet.beyond, *replicas], deadline, 1e-4)
     return replace(found, solution=fleet.solution()) if tidier.found else found
-
-
-# What is tried one after the other until there is a plan: for a small, a large and a very large fleet.
-_SOLVERS = (
-    (_serving_everything, _by_priority),
-    (_model_by_model, _serving_everything, _by_priority, _one_by_one),
-    (_model_by_model, _one_by_one),
-)
 
 
 def _contradictions(problem: Problem) -> Iterator[str]:
