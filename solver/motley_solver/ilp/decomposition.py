@@ -125,8 +125,20 @@ class Decomposition:
                 break
         self._choose(deadline)
         if not self.best.columns:
+            self._round(master, deadline)
+        if not self.best.columns:
             self._repair([{} for _ in self.oracles], [True for _ in self.oracles], deadline)
         return True
+
+    def _round(self, master: _Master, deadline: float) -> None:
+        """The models to which the relaxed program gives one column whole keep it; few are left to plan anew."""
+        found = [
+            max(zip(columns, chosen, strict=False), key=lambda pair: pair[1].varValue or 0.0)
+            for columns, chosen in zip(self.columns, master.choices, strict=True)
+        ]  # columns that came later have no variable
+        broken = [(variable.varValue or 0.0) < 1 - 1e-6 for _, variable in found]
+        if any(broken):
+            self._repair([dict(column.replicas) for column, _ in found], broken, deadline)
 
     def _saving(self, i: int, master: _Master, deadline: float) -> float:
         """What earlier answers prove to be little is not asked again."""
