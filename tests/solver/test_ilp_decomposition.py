@@ -80,7 +80,7 @@ def test_few_models_stay_one_program_for_longer(
     models: int, flows: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
-    methods = [[lambda *_, size=size: tried.append(size)] for size in range(3)]
+    methods = [[(lambda *_, size=size: tried.append(size), 1.0)] for size in range(3)]
     monkeypatch.setattr(ilp, "_LIMITS", [2, 30])
     monkeypatch.setattr(ilp, "_METHODS", methods)
     sizes = {Bucket(100 + i, 10): 1.0 for i in range(flows - models + 1)}

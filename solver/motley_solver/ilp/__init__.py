@@ -42,7 +42,7 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     deadline = started + time_limit_seconds
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
-    found = _whole(problem, _within(deadline, 0.85), relative_gap) or _in_part(problem, deadline, relative_gap)
+    found = _whole(problem, _within(deadline, 0.95), relative_gap) or _in_part(problem, deadline, relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
     plan = plan_of(
@@ -60,9 +60,8 @@ def _whole(problem: Problem, deadline: float, gap: float) -> _Found | None:
     the better plan and now the other, and the higher of their bounds holds."""
     methods = _METHODS[_size(problem)][: len(problem.models)]  # one model has no others to be planned beside
     found: _Found | None = None
-    for left, method in zip(range(len(methods), 0, -1), methods, strict=True):
-        other = method(problem, deadline if left == 1 else _within(deadline, 0.6), gap)
-        found = _better(found, other, gap)
+    for method, part in methods:
+        found = _better(found, method(problem, _within(deadline, part), gap), gap)
         if found is not None and found.proven:
             break
     return found if found is not None and found.objective < inf else None
@@ -85,6 +84,7 @@ def _at_once(problem: Problem, deadline: float, gap: float) -> _Found | None:
 
 
 def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    """Where it has found no plan, it leaves time to look for one that serves less."""
     parts = Decomposition(problem)
     solution = parts.solve(deadline, gap, early=_within(deadline, 0.75))
     if solution is None:
@@ -94,8 +94,12 @@ def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | N
     return _Found(solution, objective, bound, parts.closed)
 
 
-# For a small, a large and a very large fleet.
-_METHODS = ((_at_once, _model_by_model), (_model_by_model, _at_once), (_model_by_model,))
+# For a small, a large and a very large fleet, with the part of the time that is left.
+_METHODS = (
+    ((_at_once, 0.6), (_model_by_model, 1.0)),
+    ((_model_by_model, 0.8), (_at_once, 1.0)),
+    ((_model_by_model, 1.0),),
+)
 
 
 def _size(problem: Problem) -> int:

@@ -13,7 +13,7 @@ from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
 
-_MISSING = 100.0  # of the highest price: what a replica below the minimum is worth
+_MISSING = 100.0  # what a replica below the minimum is worth: more than any node, whose prices are at most 10 here
 
 Placed = dict[str, Counter[Size]]  # replicas by pool
 
