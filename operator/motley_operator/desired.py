@@ -63,7 +63,7 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         scales=tuple((one, replicas) for one, replicas in step.shrinking if replicas != one.replicas),
         gone=tuple(one for one, model in sorted(view.owned.items(), key=str) if one not in kept and model not in held),
         drains=drains,
-        settled=not (reading or step.shrinking or step.gone or _draining(view) or _just_left_waiting(view)),
+        settled=not (reading or step.shrinking or step.gone or _draining(view, drains) or _just_left_waiting(view)),
     )
 
 
@@ -82,8 +82,8 @@ def _held(view: FleetView) -> set[str]:
     return models | {f"{one.namespace}/{one.model}" for one in view.deployments if one.pool in pools}
 
 
-def _draining(view: FleetView) -> bool:
-    return any(pool.metadata.deletion_timestamp is not None and _drain(pool, view) for pool in view.pools)
+def _draining(view: FleetView, drains: Mapping[str, bool]) -> bool:
+    return any(pool.metadata.deletion_timestamp is not None and drains[pool.metadata.name] for pool in view.pools)
 
 
 def _just_left_waiting(view: FleetView) -> bool:

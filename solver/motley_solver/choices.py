@@ -8,6 +8,7 @@ from typing import Literal
 from motley_solver.packing import per_node, size_of
 from motley_solver.plan import Plan
 from motley_solver.problem import Capacity, Configuration, ModelDemand, Pool, Problem, Role, Shortfall
+from motley_solver.rounding import usable_capacity
 from motley_solver.workload import Bucket
 
 LimitedBy = Literal["ttft", "tpot", "engine", ""]
@@ -109,7 +110,7 @@ def _all(
     tokens = bucket.input_tokens + bucket.output_tokens
     for c in model.configurations:
         capacity = c.capacity(bucket)
-        rate = capacity.rate or (capacity.best_effort if model.attainment < 1 else 0.0)
+        rate, within = usable_capacity(model, capacity)
         for pool in (pools[name] for name in c.pools if name in pools):
             fitting = per_node(size_of(c), pool)
             able = rate > 0 and fitting > 0
@@ -121,7 +122,7 @@ def _all(
                 tensor_parallel=c.tensor_parallel,
                 role=c.role,
                 rate=rate if able else 0.0,
-                within_slo=capacity.rate > 0,
+                within_slo=within,
                 cost_per_million_tokens=cost,
                 share=shares.get((model.name, bucket, c.key, pool.name), 0.0),
                 limited_by=_limit(capacity, c, looser) if able else "",

@@ -125,11 +125,6 @@ class ModelShape:
         return round(self._layer_weights(self.experts)) + self.embedding_parameters
 
     @property
-    def active_parameters(self) -> int:
-        """Weights that one token is multiplied with (the output embedding included, the input lookup not)."""
-        return round(self._layer_weights(self.experts_per_token)) + self.vocab_size * self.hidden_size
-
-    @property
     def flops_per_token(self) -> float:
         """All layers, without attention over the context, which `attention_flops_per_context_token` adds, and without
         the output embedding, which only a sequence's last token needs."""

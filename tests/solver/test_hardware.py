@@ -145,10 +145,11 @@ def test_shapes_have_the_published_number_of_parameters_and_kv_bytes(name: str) 
         ("DeepSeek-V3", 37),
     ],
 )
-def test_active_parameters_are_the_published_ones_without_the_input_lookup(name: str, billions: float) -> None:
+def test_a_token_is_multiplied_with_the_published_active_parameters(name: str, billions: float) -> None:
     shape = shape_of_config(PUBLISHED[name][0])
-    lookup = 0 if shape.tied_embeddings else shape.vocab_size * shape.hidden_size
-    assert (shape.active_parameters + lookup) / 1e9 == pytest.approx(billions, rel=0.02)  # they are rounded so
+    assert (shape.flops_per_token / 2 + shape.embedding_parameters) / 1e9 == pytest.approx(
+        billions, rel=0.02
+    )  # they are rounded so
 
 
 def test_layers_without_experts_are_counted_from_the_front_by_steps_and_by_list() -> None:
@@ -173,7 +174,7 @@ def test_a_mixture_streams_the_chosen_experts_of_one_token_and_nearly_all_of_man
     shape = shape_of_config(QWEN3_30B)
     streamed = [shape.streamed_bytes("bfloat16", tokens) for tokens in (1, 8, 32, 1000)]
     assert streamed == sorted(streamed)
-    assert streamed[0] == pytest.approx(2 * shape.active_parameters)
+    assert streamed[0] == pytest.approx(shape.flops_per_token + 2 * shape.vocab_size * shape.hidden_size)
     assert streamed[-1] == pytest.approx(shape.weight_bytes("bfloat16") - 151936 * 2048 * 2)
 
 

@@ -56,16 +56,20 @@ def one_replica_per_node(question: Problem) -> Problem:
     return replace(question, models=free)
 
 
-@few
-@given(problems())
-def test_complete_plans_cost_what_complete_enumeration_finds(question: Problem) -> None:
-    question = one_replica_per_node(question)
+def assert_costs_what_enumeration_finds(question: Problem) -> None:
     plan = plan_of(question)
     best = cheapest_by_enumeration(question)
     assert plan.complete == (best < float("inf"))
     if plan.complete:
         assert plan.proven
         assert plan.cost_per_hour == pytest.approx(best, abs=1e-6)
+
+
+@few
+@given(problems())
+def test_complete_plans_cost_what_complete_enumeration_finds(question: Problem) -> None:
+    question = one_replica_per_node(question)
+    assert_costs_what_enumeration_finds(question)
 
 
 @few
@@ -197,12 +201,7 @@ def test_disaggregated_plans_cost_what_complete_enumeration_finds(data: st.DataO
     demand = model("m", {SHORT: data.draw(loads), LONG: data.draw(loads)}, *choices)
     fabrics = {"a": "", "b": "ib", "c": "ib", "d": data.draw(st.sampled_from(["ib", "eth"]))}
     question = problem([demand], [pool(gpu, data.draw(prices), 2, fabric=fabrics[gpu]) for gpu, _ in roles])
-    plan = plan_of(question)
-    best = cheapest_by_enumeration(question)
-    assert plan.complete == (best < float("inf"))
-    if plan.complete:
-        assert plan.proven
-        assert plan.cost_per_hour == pytest.approx(best, abs=1e-6)
+    assert_costs_what_enumeration_finds(question)
 
 
 @bounded
