@@ -1,14 +1,14 @@
 """From the solver's numbers to a Plan: allocations, routes, the bill, each model's part, what is left out and why.
 It decides nothing."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from motley_solver.packing import per_node, size_of
 from motley_solver.plan import Allocation, Assignment, ModelSummary, Plan, PoolNodes, Survival, Unserved
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.reasons import hopeless, scarce
-from motley_solver.rounding import Replicas, Shares, Solution, kv_group, rounded
+from motley_solver.rounding import Replicas, Shares, Solution, answering, kv_group, rounded
 from motley_solver.workload import Bucket
 
 
@@ -134,8 +134,12 @@ def _survivals(problem: Problem, survivals: Mapping[str, Shares], replicas: Repl
 def _unserved(
     problem: Problem, shares: Shares, replicas: Replicas, nodes: Mapping[str, int], cost: float
 ) -> Iterator[Unserved]:
+    pools = {pool.name: pool for pool in problem.pools}
     for model in problem.models:
-        count = sum(n for (name, _, _), n in replicas.items() if name == model.name)
+        mine: Counter[str] = Counter()
+        for (name, key, _), n in replicas.items():
+            mine[key] += n if name == model.name else 0
+        count = mine.total()
         complete = True
         for load in model.buckets:
             here = ((c, shares.get((model.name, load.bucket, c.key), 0.0)) for c in model.configurations)
@@ -146,10 +150,11 @@ def _unserved(
                 reason = reason or scarce(problem, model, load.bucket, nodes, cost, count)
                 complete = False
                 yield Unserved(model.name, load.bucket, left, reason)
-        if complete and model.min_replicas > count:
+        able = answering(model, mine, pools)
+        if complete and model.min_replicas > able:
             bucket = model.buckets[0].bucket if model.buckets else Bucket(0, 0)
             reason = hopeless(problem, model, bucket) or scarce(problem, model, bucket, nodes, cost, count)
-            said = f"minReplicas is {model.min_replicas}, planned are {count}: {reason}"
+            said = f"minReplicas is {model.min_replicas}, planned are {able}: {reason}"
             yield Unserved(model.name, bucket, 0.0, said)
 
 

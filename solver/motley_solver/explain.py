@@ -11,7 +11,7 @@ from motley_solver.choices import Choice, Looser, choices
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.plan import Plan, PoolNodes
 from motley_solver.problem import Configuration, Problem
-from motley_solver.whatif import Change, Loosened, Question, Questions, allowing, as_served, with_pools
+from motley_solver.whatif import Change, Loosened, Question, Questions, allowing, answering_in, as_served, with_pools
 
 LOOSER = 1.1
 """A latency target is asked about with this multiple of it."""
@@ -112,8 +112,8 @@ def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterato
         here = replicas.get(model.name, 0)
         if model.max_replicas is not None and here == model.max_replicas > 0:
             yield Change("max_replicas", model.name, here, here + 1)
-        if 0 < model.min_replicas == here:
-            yield Change("min_replicas", model.name, here, 0)
+        if 0 < model.min_replicas == answering_in(problem, plan, model):
+            yield Change("min_replicas", model.name, model.min_replicas, 0)
         if model.survivability > 0:
             yield Change("survivability", model.name, model.survivability, 0.0)
     for model in problem.models if loosened else ():

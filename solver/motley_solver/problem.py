@@ -100,7 +100,7 @@ class ModelDemand:
     name: str  # namespace/name
     buckets: tuple[BucketLoad, ...]
     configurations: tuple[Configuration, ...]
-    min_replicas: int = 0
+    min_replicas: int = 0  # that can answer: aggregated, and prefill with decode as one
     max_replicas: int | None = None
     priority: int = 0  # higher is served first when not everything can be
     attainment: float = 1.0  # up to 1 − attainment of the load may be planned outside the SLO

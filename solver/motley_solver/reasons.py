@@ -26,6 +26,12 @@ def servable(able: Iterable[Configuration], pools: Mapping[str, Pool]) -> bool:
     return bool(prefill & decode)
 
 
+def _with_partners(able: Iterable[Configuration], pools: Mapping[str, Pool]) -> list[Configuration]:
+    """Without the halves that find no other half."""
+    able = list(able)
+    return [c for c in able if servable([c, *(o for o in able if {o.role, c.role} == {"prefill", "decode"})], pools)]
+
+
 _KINDS: tuple[ShortfallKind, ...] = ("tpot", "ttft", "kv", "context", "memory")
 """In the order in which a cure is worth trying."""
 
@@ -129,12 +135,13 @@ def scarce(
     """What kept a bucket out that could be served: the model's own limit, the budget, or the pools' stock."""
     pools = {pool.name: pool for pool in problem.pools}
     able = [c for c in model.configurations if c.capacity(bucket).rate > 0]
-    if not any(room_in(c, pools) for c in able):
+    routed = _with_partners((c for c in able if room_in(c, pools)), pools)
+    if not routed:
         why = _without_room(able, pools) if able else _incapable(model, bucket)
         return f"{why}; at most {1 - model.attainment:.3g} of the load may be outside the SLO"
     if model.max_replicas is not None and replicas >= model.max_replicas:
         return f"the model has its {model.max_replicas} replicas: raise maxReplicas"
-    usable = {pool.name: pool for c in able for pool in room_in(c, pools)}
+    usable = {pool.name: pool for c in routed for pool in room_in(c, pools)}
     free = [pool for pool in usable.values() if nodes.get(pool.name, 0) < pool.max_nodes]
     if not free:
         full = ", ".join(f"{name} ({usable[name].max_nodes})" for name in sorted(usable))

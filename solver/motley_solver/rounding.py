@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from motley_solver.packing import Size, nodes_needed, size_of
-from motley_solver.problem import Capacity, Configuration, ModelDemand, Pool, Problem
+from motley_solver.problem import Capacity, Configuration, ModelDemand, Pool, Problem, Role
 from motley_solver.reasons import room_in
 from motley_solver.workload import Bucket
 
@@ -50,6 +50,19 @@ def kv_group(configuration: Configuration, pools: Mapping[str, Pool]) -> Group |
     """None where no KV cache can be handed on: its pools lie in no fabric, or in several."""
     fabrics = {pools[name].fabric for name in configuration.pools if name in pools}
     return (fabrics.pop(), configuration.kv_class) if len(fabrics) == 1 and "" not in fabrics else None
+
+
+def answering(model: ModelDemand, replicas: Mapping[str, int], pools: Mapping[str, Pool]) -> int:
+    """What minReplicas counts, of so many replicas by configuration: those that can answer a request alone, and in each
+    fabric and KV class a prefill and a decode replica as one."""
+    alone = 0
+    halves: dict[Group | None, Counter[Role]] = defaultdict(Counter)
+    for c in model.configurations:
+        if c.role == "aggregated":
+            alone += replicas.get(c.key, 0)
+        else:
+            halves[kv_group(c, pools)][c.role] += replicas.get(c.key, 0)
+    return alone + sum(min(count["prefill"], count["decode"]) for count in halves.values())
 
 
 def rounded(problem: Problem, solution: Solution) -> Rounded:
@@ -156,21 +169,26 @@ def _without_surplus(problem: Problem, replicas: Replicas, loads: Mapping[str, _
     """Replicas have no price of their own, so the solver may leave more than the loads need on a node already paid.
     `loads`: with all pools ("") and when one of them is lost."""
     kept = dict(replicas)
-    prices = {pool.name: pool.price_per_node_hour for pool in problem.pools}
-    totals: Counter[str] = Counter()
-    for (model, _, _), count in replicas.items():
-        totals[model] += count
+    pools = {pool.name: pool for pool in problem.pools}
+    models = {model.name: model for model in problem.models}
+    totals: dict[str, Counter[str]] = defaultdict(Counter)  # by configuration
+    for (name, configuration, _), count in replicas.items():
+        totals[name][configuration] += count
     placed = {lost: placed_of(replicas, without=lost) for lost in loads}
-    least = {model.name: model.min_replicas for model in problem.models}
-    for key in sorted(replicas, key=lambda k: (-prices[k[2]], k)):
-        model, configuration, pool = key
+    for key in sorted(replicas, key=lambda k: (-pools[k[2]].price_per_node_hour, k)):
+        name, configuration, pool = key
+        model, total = models[name], totals[name]
         counted = [lost for lost in loads if lost != pool]
-        surplus = min(placed[lost][model, configuration] - _needed(loads[lost], key) for lost in counted)
-        drop = max(0, min(kept[key], surplus, totals[model] - least[model]))
+        surplus = min(placed[lost][name, configuration] - _needed(loads[lost], key) for lost in counted)
+        drop = max(0, min(kept[key], surplus))
+        if model.min_replicas and drop:
+            before = answering(model, total, pools)
+            after = answering(model, total - Counter({configuration: drop}), pools)
+            drop -= max(0, min(before, model.min_replicas) - after)
         kept[key] -= drop
-        totals[model] -= drop
+        total[configuration] -= drop
         for lost in counted:
-            placed[lost][model, configuration] -= drop
+            placed[lost][name, configuration] -= drop
     return {key: count for key, count in kept.items() if count}
 
 

@@ -12,6 +12,7 @@ from motley_solver.ilp import solve
 from motley_solver.packing import per_node, size_of
 from motley_solver.plan import Plan
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
+from motley_solver.rounding import answering
 from motley_solver.workload import Bucket
 
 Target = Literal["ttft", "tpot"]
@@ -121,9 +122,6 @@ def as_served(problem: Problem, plan: Plan, whole: Collection[tuple[str, Bucket]
     """The problem of serving what the plan serves, and the buckets in `whole` entirely: then every limit can be asked
     about although something is left out. What may be outside the SLO stays the same number of requests per second."""
     left = {(one.model, one.bucket): one.rate for one in plan.unserved}
-    replicas: Counter[str] = Counter()
-    for one in plan.allocations:
-        replicas[one.model] += one.replicas
 
     def served(model: ModelDemand) -> ModelDemand:
         loads = tuple(
@@ -134,15 +132,21 @@ def as_served(problem: Problem, plan: Plan, whole: Collection[tuple[str, Bucket]
         )
         rate, before = sum(load.rate for load in loads), model.rate
         outside = (1 - model.attainment) * before / rate if rate else 0.0
-        least = model.min_replicas if any(name == model.name for name, _ in whole) else replicas[model.name]
-        return replace(
-            model,
-            buckets=loads,
-            attainment=max(0.0, 1 - outside) if model.attainment < 1 else 1.0,
-            min_replicas=min(model.min_replicas, least),
-        )
+        least = model.min_replicas
+        if not any(name == model.name for name, _ in whole):
+            least = min(least, answering_in(problem, plan, model))
+        attainment = max(0.0, 1 - outside) if model.attainment < 1 else 1.0
+        return replace(model, buckets=loads, attainment=attainment, min_replicas=least)
 
     return with_models(problem, served, {one.model for one in plan.unserved})
+
+
+def answering_in(problem: Problem, plan: Plan, model: ModelDemand) -> int:
+    """The model's replicas in this plan, as minReplicas counts them."""
+    replicas: Counter[str] = Counter()
+    for one in plan.allocations:
+        replicas[one.configuration] += one.replicas if one.model == model.name else 0
+    return answering(model, replicas, {pool.name: pool for pool in problem.pools})
 
 
 def plenty(problem: Problem, pool: Pool) -> int:

@@ -7,7 +7,7 @@ import pytest
 from motley_solver.check import violations
 from motley_solver.ilp import solve
 from motley_solver.plan import Infeasible, Plan
-from motley_solver.problem import Problem, Running
+from motley_solver.problem import Problem, Role, Running
 from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
 
 
@@ -24,6 +24,8 @@ def counts(plan: Plan) -> dict[tuple[str, str], int]:
 
 
 # --- prefill and decode ---
+
+PAIR: list[tuple[str, Role]] = [("front", "prefill"), ("back", "decode")]
 
 
 def halves(kv_class: str = "bf16") -> Problem:
@@ -87,6 +89,37 @@ def test_a_size_without_traffic_finds_a_prefill_and_a_decode_route() -> None:
     idle = model("chat", {SHORT: 4.0, LONG: 0.0}, *able)
     plan = planned(replace(question, models=(idle,)))
     assert {(a.role, a.share) for a in plan.assignment if a.bucket == LONG} == {("prefill", 1.0), ("decode", 1.0)}
+
+
+@pytest.mark.parametrize(("least", "pairs", "alone"), [(2, 2, 0), (3, 3, 0), (12, 10, 2)])
+def test_a_minimum_counts_a_prefill_and_a_decode_replica_as_one(least: int, pairs: int, alone: int) -> None:
+    """A pair costs 3 and an aggregated replica 5; there are ten pairs at most."""
+    prefill, decode = (configuration(gpu, {SHORT: 9.0}, role=role, kv_class="k") for gpu, role in PAIR)
+    whole = configuration("whole", {SHORT: 1.0})
+    pools = [pool("front", 2.0, fabric="ib"), pool("back", 1.0, fabric="ib"), pool("whole", 5.0)]
+    chat = model("chat", {SHORT: 1.0}, prefill, decode, whole, min_replicas=least)
+    plan = planned(problem([chat], pools))
+    found = {a.pool: a.replicas for a in plan.allocations}
+    assert plan.complete and plan.proven
+    assert (found["front"], found["back"], found.get("whole", 0)) == (pairs, pairs, alone)
+
+
+def test_replicas_that_cannot_answer_fill_no_minimum() -> None:
+    """Prefill replicas without a partner are cheap, and good for nothing."""
+    front = configuration("front", {SHORT: 9.0}, role="prefill", kv_class="k")
+    chat = model("chat", {SHORT: 1.0}, front, configuration("whole", {SHORT: 1.0}), min_replicas=3)
+    plan = planned(problem([chat], [pool("front", 1.0, fabric="ib"), pool("whole", 5.0, 2)]))
+    assert counts(plan) == {("whole-tp1", "whole"): 2}
+    assert [left.rate for left in plan.unserved] == [0.0]
+    assert plan.unserved[0].reason.startswith("minReplicas is 3, planned are 2: all nodes of pool whole (2) are in use")
+
+
+def test_a_model_without_traffic_keeps_a_pair_where_nothing_else_is_allowed() -> None:
+    question = halves()
+    chat = replace(question.models[0], configurations=question.models[0].configurations[1:], min_replicas=1)
+    idle = replace(chat, buckets=tuple(replace(load, rate=0.0) for load in chat.buckets))
+    plan = planned(replace(question, models=(idle,)))
+    assert counts(plan) == {("H100-tp1-prefillbf16", "H100"): 1, ("L4-tp1-decodebf16", "L4"): 1}
 
 
 # --- reserved nodes ---

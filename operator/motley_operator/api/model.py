@@ -142,7 +142,9 @@ class Scaling(ApiModel):
         )
     }
     min_replicas: int = Field(default=1, ge=0, le=10_000)
+    """Replicas that can answer a request; a prefill and a decode replica count as one."""
     max_replicas: int | None = Field(default=None, ge=1, le=10_000)
+    """Engines in all, prefill and decode replicas each."""
     survivability: Fraction = "0"
     """Part of the load that must still be served when all nodes of any one Spot pool are taken away."""
 

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from motley_solver.check.asked import Asked, twice
+from motley_solver.check.asked import Asked, fabric_of, twice
 from motley_solver.check.packing import Need, packs
 from motley_solver.plan import Plan
 from motley_solver.problem import Configuration, Pool
@@ -32,15 +32,31 @@ def replica_limits(asked: Asked, plan: Plan) -> Iterator[str]:
     replicas: Counter[str] = Counter()
     for a in plan.allocations:
         replicas[a.model] += a.replicas
+    answering = _answering(asked, plan)
     excused = {left.model for left in plan.unserved}
     for m in asked.problem.models:
         if m.max_replicas is not None and replicas[m.name] > m.max_replicas:
             yield f"{m.name} has {replicas[m.name]} replicas, at most {m.max_replicas} are allowed"
-        if replicas[m.name] < m.min_replicas and m.name not in excused:  # it is said what keeps it below
-            yield f"{m.name} has {replicas[m.name]} replicas, at least {m.min_replicas} are asked for"
+        if answering[m.name] < m.min_replicas and m.name not in excused:  # it is said what keeps it below
+            yield f"{m.name} has {answering[m.name]} replicas that answer, at least {m.min_replicas} are asked for"
     for left in plan.unserved:
-        if left.rate == 0 and replicas[left.model] >= asked.models[left.model].min_replicas:
+        if left.rate == 0 and answering[left.model] >= asked.models[left.model].min_replicas:
             yield f"{left.model} {left.bucket} is unserved, but nothing of it is missing"
+
+
+def _answering(asked: Asked, plan: Plan) -> Counter[str]:
+    """Per model: aggregated replicas, and per fabric and KV class as many as both prefill and decode replicas."""
+    found: Counter[str] = Counter()
+    halves: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    for a in plan.allocations:
+        c = asked.configurations[a.model, a.configuration]
+        if c.role == "aggregated":
+            found[a.model] += a.replicas
+        else:
+            halves[a.model, fabric_of(asked, c), c.kv_class][c.role] += a.replicas
+    for (model, _, _), both in halves.items():
+        found[model] += min(both["prefill"], both["decode"])
+    return found
 
 
 def need_of(c: Configuration) -> Need:

@@ -145,9 +145,26 @@ def add_replicas(program: Program, serving: Serving, everything: bool, whole: bo
     if mine and model.min_replicas > 0:
         if not everything:
             serving.missing.append(program.variable(model.min_replicas, whole=False))
-        program.require([*mine, *((variable, 1.0) for variable in serving.missing)], GE, model.min_replicas)
+        enough = [*_answering(program, serving), *((variable, 1.0) for variable in serving.missing)]
+        program.require(enough, GE, model.min_replicas)
     if mine and model.max_replicas is not None:
         program.require(mine, LE, model.max_replicas)
+
+
+def _answering(program: Program, serving: Serving) -> Terms:
+    """`rounding.answering` as far as the minimum asks for it: aggregated replicas, and pairs of a prefill and a decode
+    replica."""
+    terms: Terms = []
+    halves: dict[Group, dict[Role, Terms]] = defaultdict(lambda: {"prefill": [], "decode": []})
+    for kind in serving.kinds:
+        part = terms if kind.role == "aggregated" else halves[kind.group][kind.role]
+        part += [(serving.replicas[c.key, pool.name], 1.0) for c, room in kind.members for pool in room]
+    for both in halves.values():
+        pairs = program.variable(serving.model.min_replicas, whole=False)
+        for half in both.values():
+            program.require([*half, (pairs, -1.0)], GE, 0)
+        terms.append((pairs, 1.0))
+    return terms
 
 
 class _Flows:
