@@ -1,8 +1,9 @@
-"""The offered load, rejected requests included: from a trace, from quantiles, or from a router's counters.
+"""The offered load, rejected requests included: from a trace, from quantiles, or from routers' counters.
 It makes buckets of sizes and measures arrivals; it reads no files and asks no router."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, isfinite, log, sqrt
 from typing import NamedTuple
@@ -11,7 +12,6 @@ from motley_solver.workload import (
     SMALLEST_INPUT,
     SMALLEST_OUTPUT,
     Bucket,
-    BucketLoad,
     Workload,
     edge,
     loads_of,
@@ -118,7 +118,7 @@ def _squared_variation(gaps: list[float]) -> float:
     return sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1) / mean**2
 
 
-# --- from quantiles and counters ---
+# --- from quantiles ---
 
 
 def histogram_of_quantiles(inputs: Mapping[float, float], outputs: Mapping[float, float]) -> dict[Bucket, float]:
@@ -155,11 +155,65 @@ def _probability(points: Sequence[tuple[float, float]], size: float) -> float:
     return 1.0
 
 
-def loads_counted(before: Counts, after: Counts, seconds: float) -> tuple[BucketLoad, ...]:
-    """Rates from one router's cumulative counters at two times. A counter that fell was reset in between and counts
-    from 0; one that is gone counts nothing. Empty without requests; ValueError where all were rejected."""
-    if not seconds > 0:
-        raise ValueError(f"seconds: must be above 0, not {seconds}")
-    grown = {key: n - (before.get(key, 0.0) if n >= before.get(key, 0.0) else 0.0) for key, n in after.items()}
-    histogram = _with_rejected(grown)
-    return loads_of(histogram.items(), sum(histogram.values()) / seconds) if histogram else ()
+# --- from counters ---
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What one router has counted of one Model since it started, or between two times."""
+
+    seconds: float
+    requests: Counts
+    prompt_tokens: float = 0.0  # of the answers that told them
+    cached_tokens: float = 0.0  # of these
+
+    def since(self, earlier: "Counters") -> "Counters":
+        """A router in which anything fell has started again in between: all of it came since then."""
+        fell = self.seconds < earlier.seconds or any(
+            self.requests.get(key, 0) < n for key, n in earlier.requests.items()
+        )
+        if fell:
+            return self
+        return Counters(
+            self.seconds - earlier.seconds,
+            {key: n - earlier.requests.get(key, 0) for key, n in self.requests.items()},
+            self.prompt_tokens - earlier.prompt_tokens,
+            self.cached_tokens - earlier.cached_tokens,
+        )
+
+
+def workload_counted(routers: Sequence[Counters], rate: float | None = None) -> Workload:
+    """The load of all routers, each over its own time, and the reuse. Arrivals are taken as Poisson. ValueError where
+    no time passed, nothing was offered, or all of it was rejected."""
+    if any(router.seconds <= 0 for router in routers):
+        raise ValueError("no time passed in between; count for longer")
+    rates: dict[tuple[int, int | None], float] = defaultdict(float)
+    for router in routers:
+        for key, n in router.requests.items():
+            rates[key] += n / router.seconds
+    histogram = _with_rejected(rates)
+    if not histogram:
+        raise ValueError("no request came in between; count for longer")
+    prompt = sum(router.prompt_tokens for router in routers)
+    cached = sum(router.cached_tokens for router in routers)
+    return Workload(
+        loads_of(merged(histogram).items(), sum(histogram.values()) if rate is None else rate),
+        prefix_reuse=cached / prompt if prompt > 0 else 0.0,
+    )
+
+
+# --- within a context ---
+
+
+def within(workload: Workload, context_length: int) -> Workload:
+    """No request is longer than the context of its model, but the edges of its size may be: of such a size the larger
+    one, input or output, gives way."""
+    loads = ((_fitted(load.bucket, context_length), load.rate) for load in workload.loads)
+    return replace(workload, loads=loads_of(loads, workload.rate))
+
+
+def _fitted(bucket: Bucket, context_length: int) -> Bucket:
+    inputs, outputs = (min(tokens, context_length - 1) for tokens in (bucket.input_tokens, bucket.output_tokens))
+    if inputs >= outputs:
+        return Bucket(min(inputs, context_length - outputs), outputs)
+    return Bucket(inputs, min(outputs, context_length - inputs))

@@ -1,5 +1,7 @@
 """From traces, quantiles and counters to the offered load."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
 from random import Random
@@ -10,16 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motley_solver.offered import (
-    Counts,
+    Counters,
     Request,
     busiest_rate,
     histogram_of,
     histogram_of_quantiles,
-    loads_counted,
     variability_of,
+    within,
+    workload_counted,
     workload_of,
 )
-from motley_solver.workload import Bucket, BucketLoad
+from motley_solver.workload import SMALLEST_INPUT, SMALLEST_OUTPUT, Bucket, BucketLoad, Workload, edge
 
 some = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -163,10 +166,10 @@ def test_quantiles_become_a_histogram_that_has_them(inputs: list[int], outputs: 
     rows = dict(zip(probabilities, sorted(outputs, reverse=True), strict=False))
     found = histogram_of_quantiles(columns, rows)
     assert sum(found.values()) == pytest.approx(1.0)
-    for edge in {bucket.input_tokens for bucket in found}:
-        below = sum(weight for bucket, weight in found.items() if bucket.input_tokens <= edge)
-        assert below >= max((p for p, size in columns.items() if size <= edge), default=0.0) - 1e-9
-        assert below <= min((p for p, size in columns.items() if size > edge), default=1.0) + 1e-9
+    for upper in {bucket.input_tokens for bucket in found}:
+        below = sum(weight for bucket, weight in found.items() if bucket.input_tokens <= upper)
+        assert below >= max((p for p, size in columns.items() if size <= upper), default=0.0) - 1e-9
+        assert below <= min((p for p, size in columns.items() if size > upper), default=1.0) + 1e-9
     assert max(bucket.input_tokens for bucket in found) == max(columns.values())
     assert max(bucket.output_tokens for bucket in found) == max(rows.values())
 
@@ -192,47 +195,104 @@ def test_quantiles_without_sense_are_refused(quantiles: dict[float, float]) -> N
 # --- counters ---
 
 
-def test_counters_become_rates() -> None:
-    before: Counts = {(1024, 128): 100.0, (64, 16): 7.0}
-    after: Counts = {(1024, 128): 160.0, (64, 16): 7.0, (2048, 128): 30.0}
-    assert loads_counted(before, after, 60.0) == (
-        BucketLoad(Bucket(1024, 128), 1.0),
-        BucketLoad(Bucket(2048, 128), 0.5),
-    )
+def counters(trace: Sequence[Request], seconds: float = 60.0) -> Counters:
+    """As a router counts."""
+    requests: dict[tuple[int, int | None], float] = defaultdict(float)
+    for inputs, outputs, *_ in trace:
+        requests[edge(inputs, SMALLEST_INPUT), None if outputs is None else edge(outputs, SMALLEST_OUTPUT)] += 1
+    told = [request for request in trace if request.output_tokens is not None]
+    prompt, cached = (sum(getattr(one, name) for one in told) for name in ("input_tokens", "cached_tokens"))
+    return Counters(seconds, requests, prompt, cached)
 
 
-def test_a_counter_that_fell_counts_from_zero_and_one_that_is_gone_counts_nothing() -> None:
-    before: Counts = {(1024, 128): 100.0, (64, 16): 7.0}
-    assert loads_counted(before, {(1024, 128): 60.0}, 60.0) == (BucketLoad(Bucket(1024, 128), 1.0),)
-
-
-def test_rejected_requests_are_offered_too() -> None:
-    after: Counts = {(1024, 128): 30.0, (1024, None): 30.0}
-    assert loads_counted({}, after, 60.0) == (BucketLoad(Bucket(1024, 128), 1.0),)
-
-
-def test_no_requests_are_no_loads() -> None:
-    assert loads_counted({(64, 16): 7.0}, {(64, 16): 7.0}, 60.0) == ()
-
-
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
-def test_counters_need_some_time(seconds: float) -> None:
-    with pytest.raises(ValueError, match="seconds"):
-        loads_counted({}, {(64, 16): 1.0}, seconds)
-
-
-counts = st.dictionaries(
-    st.tuples(st.sampled_from([64, 1024]), st.sampled_from([16, 512, 1024])),
-    st.integers(0, 1000).map(float),
-    max_size=6,
-)
+LARGEST = Request(64 << 12, 16 << 10)
+"""On the grid, so that counters and trace know the same largest size."""
 
 
 @some
-@given(counts, counts, st.floats(0.1, 100.0))
-def test_counters_lose_no_request(
-    before: dict[tuple[int, int | None], float], grown: dict[tuple[int, int | None], float], seconds: float
-) -> None:
-    after = {key: before.get(key, 0.0) + grown.get(key, 0.0) for key in before | grown}
-    total = sum(load.rate for load in loads_counted(before, after, seconds))
-    assert total * seconds == pytest.approx(sum(grown.values()))
+@given(st.lists(requests | st.integers(0, 200_000).map(lambda inputs: Request(inputs, None)), max_size=60))
+def test_counters_tell_the_same_loads_as_the_trace(some_requests: list[Request]) -> None:
+    trace = [LARGEST, *some_requests]
+    of_trace, of_counters = workload_of(trace, len(trace) / 60), workload_counted([counters(trace)])
+    assert [load.bucket for load in of_counters.loads] == [load.bucket for load in of_trace.loads]
+    assert [load.rate for load in of_counters.loads] == pytest.approx([load.rate for load in of_trace.loads])
+    served = [request for request in trace if request.output_tokens is not None]
+    assert of_counters.prefix_reuse == pytest.approx(workload_of(served, 1.0).prefix_reuse)
+    assert of_counters.variability == 1.0
+
+
+def test_what_was_counted_before_does_not_count() -> None:
+    before = Counters(100.0, {(1024, 128): 100.0, (64, 16): 7.0}, 5000.0, 100.0)
+    after = Counters(160.0, {(1024, 128): 160.0, (64, 16): 7.0, (2048, None): 30.0}, 9000.0, 1100.0)
+    since = after.since(before)
+    assert since == Counters(60.0, {(1024, 128): 60.0, (64, 16): 0.0, (2048, None): 30.0}, 4000.0, 1000.0)
+    found = workload_counted([since])
+    assert found.loads == (BucketLoad(Bucket(1024, 128), 1.0), BucketLoad(Bucket(2048, 128), 0.5))
+    assert found.prefix_reuse == 0.25
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        Counters(100.0, {(64, 16): 5.0}),
+        Counters(10.0, {(64, 16): 7.0}),
+        Counters(10.0, {(64, 16): 1.0, (64, None): 1.0}),
+    ],
+    ids=["time", "requests", "gone"],
+)
+def test_where_anything_fell_the_router_has_started_again_and_all_counts(before: Counters) -> None:
+    after = Counters(60.0, {(64, 16): 6.0}, 300.0, 30.0)
+    assert after.since(before) == after
+
+
+def test_each_router_counts_over_its_own_time() -> None:
+    routers = [
+        Counters(60.0, {(64, 16): 60.0}, 100.0, 50.0),
+        Counters(10.0, {(64, 16): 5.0, (64, None): 5.0}, 300.0, 50.0),
+        Counters(3.0, {}),
+    ]
+    found = workload_counted(routers)
+    assert found.loads == (BucketLoad(Bucket(64, 16), 2.0),)
+    assert found.prefix_reuse == 0.25
+    assert workload_counted(routers, 7.0).rate == 7.0
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [
+        (Counters(0.0, {(64, 16): 1.0}), "no time passed"),
+        (Counters(60.0, {}), "no request came"),
+        (Counters(60.0, {(64, 16): 0.0}), "no request came"),
+        (Counters(60.0, {(64, None): 3.0}), "every request was rejected"),
+    ],
+)
+def test_counters_need_time_and_served_requests(counted: Counters, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        workload_counted([counted])
+
+
+# --- within a context ---
+
+
+def test_sizes_beyond_the_context_give_way_in_their_larger_half() -> None:
+    loads = ((4096, 108), (305, 4096), (8192, 4096), (9000, 9000), (3000, 1000), (3988, 108))
+    workload = Workload(tuple(BucketLoad(Bucket(*size), 1.0) for size in loads), 0.5, 2.0)
+    assert within(workload, 4096) == Workload(
+        (
+            BucketLoad(Bucket(1, 4095), 2.0),
+            BucketLoad(Bucket(305, 3791), 1.0),
+            BucketLoad(Bucket(3000, 1000), 1.0),
+            BucketLoad(Bucket(3988, 108), 2.0),
+        ),
+        0.5,
+        2.0,
+    )
+
+
+@some
+@given(traces, st.integers(16, 250_000))
+def test_every_size_fits_in_the_context_and_no_request_is_lost(trace: list[Request], context: int) -> None:
+    found = within(workload_of(trace, 3.0), context)
+    assert all(load.bucket.input_tokens + load.bucket.output_tokens <= context for load in found.loads)
+    assert all(min(load.bucket.input_tokens, load.bucket.output_tokens) >= 1 for load in found.loads)
+    assert found.rate == pytest.approx(3.0)

@@ -30,6 +30,8 @@ class FakeEngine:
     health: int = 200
     tokens: int = 4
     prompt_tokens: int = 10
+    cached_tokens: int = 0
+    """Of the prompt; told as vLLM does with --enable-prompt-tokens-details."""
     gate: asyncio.Semaphore | None = None
     """When set, each chunk waits for one release."""
     received: list[Received] = field(default_factory=list)
@@ -132,11 +134,12 @@ class FakeEngine:
         opened.cancel()
         return not hang_up.done()
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.tokens,
             "total_tokens": self.prompt_tokens + self.tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
     def _document(self, body: Any, chat: bool) -> dict[str, Any]:

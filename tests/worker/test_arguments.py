@@ -20,7 +20,7 @@ def test_every_field_reaches_vllm(worker_config: Config) -> None:
     assert arguments(text) == (
         "--model /cache/abc --served-model-name tiny --host 0.0.0.0 --port 8000 --dtype float16 --quantization fp8 "
         "--kv-cache-dtype fp8 --max-model-len 1024 --tensor-parallel-size 4 --enable-chunked-prefill "
-        "--max-num-batched-tokens 512 --max-num-seqs 8 --shutdown-timeout 10 "
+        "--enable-prompt-tokens-details --max-num-batched-tokens 512 --max-num-seqs 8 --shutdown-timeout 10 "
         "--disable-access-log-for-endpoints /health,/metrics --seed 7"
     )
 

@@ -12,6 +12,7 @@ import pytest
 from launched import Launched, alive, children
 
 from e2e import tiny_model
+from motley_worker.router.usage import StreamReader, WholeReader
 
 pytestmark = pytest.mark.engine
 
@@ -50,6 +51,21 @@ def test_it_serves_under_the_served_name(engine: Launched) -> None:
 
 def test_a_token_was_generated_before_it_was_ready(engine: Launched) -> None:
     assert engine.log.index("POST /v1/completions") < engine.log.index("serving team/tiny as tiny")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_tells_how_much_of_its_prompt_was_cached(engine: Launched, stream: bool) -> None:
+    body = {"model": "tiny", "prompt": [7 + stream] * 500, "max_tokens": 2, "stream": stream}
+    body |= {"stream_options": {"include_usage": True}} if stream else {}
+    found = []
+    for _ in range(2):
+        reader = StreamReader(0) if stream else WholeReader()
+        reader.feed(engine.client.post(f"{engine.url}/v1/completions", json=body).content)
+        reader.finish()
+        assert reader.usage is not None
+        found.append(reader.usage)
+    assert (found[0].input_tokens, found[0].cached_tokens) == (500, 0)
+    assert found[1].cached_tokens > 250
 
 
 def test_probes_do_not_drown_the_log(engine: Launched) -> None:

@@ -26,6 +26,7 @@ def vllm_arguments(config: WorkerConfig, model_dir: Path, port: int = 8000) -> t
         *("--max-model-len", str(config.max_model_len)),
         *("--tensor-parallel-size", str(config.tensor_parallel)),
         "--enable-chunked-prefill",
+        "--enable-prompt-tokens-details",  # how many were cached, for the router's counters
         *("--max-num-batched-tokens", str(config.max_num_batched_tokens)),
         *("--max-num-seqs", str(config.max_num_seqs)),
         *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),

@@ -20,6 +20,7 @@ examples:
                                                  plan anew for what a cluster declares
   {prog} solve --melange config.json -o json     the cheapest mix for an input of Mélange's solver
   {prog} traffic trace.csv                        the traffic of a Model from a trace of requests
+  {prog} traffic --counters before.txt after.txt  or from what the routers counted
   {prog} profile import a100.json --gpu A100-80GB --model config.json
                                                  a throughput table of Mélange or AIBrix as a Profile
 """
@@ -63,12 +64,16 @@ their weights, and as comments what they were made from.
 TRACE is CSV with a header, or JSON Lines: a request per line, with at least its input and output tokens. The columns of
 the traces of Azure, Mooncake, AIBrix, BurstGPT and Vidur are found by their names, others are named by options. Times
 are dates or numbers. A request without an output was rejected: it counts all the same, since it was asked for.
+
+BEFORE and AFTER are what the routers' /metrics/sizes said at two times, all routers of a time in one file, one after
+the other. They count offered requests by size, rejected ones included; the rate is the mean in between.
 """
 _TRAFFIC_EXAMPLES = """\
 examples:
   {prog} traffic trace.csv
   {prog} traffic trace.jsonl --time-unit ms --rate 40
   zcat day.csv.gz | {prog} traffic - --input-column in --output-column out -o json
+  {prog} traffic --counters monday.txt tuesday.txt --model default/chat
   {prog} traffic --input-quantiles p50=1000,p95=7000,max=16000 --output-quantiles p50=150,max=1000 --rate 5
 
 exit codes:
@@ -177,16 +182,26 @@ def _add_solve(commands: "Commands", prog: str) -> None:
 def _add_traffic(commands: "Commands", prog: str) -> None:
     traffic = commands.add_parser(
         "traffic",
-        help="the traffic of a Model, from a trace of requests or from quantiles of their sizes",
+        help="the traffic of a Model, from a trace of requests, routers' counters, or quantiles of sizes",
         description=_TRAFFIC,
         epilog=_TRAFFIC_EXAMPLES.format(prog=prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     traffic.set_defaults(run=_traffic)
     traffic.add_argument("trace", nargs="?", metavar="TRACE", help="CSV or JSON Lines; - is standard input")
+    traffic.add_argument(
+        "--counters", nargs=2, metavar=("BEFORE", "AFTER"), help="instead of a trace: what routers counted in between"
+    )
+    traffic.add_argument("--model", metavar="NAMESPACE/NAME", help="of the counters, where they are of several Models")
+    traffic.add_argument(
+        "--context-length",
+        type=_tokens,
+        metavar="N",
+        help="of the Model: sizes, which are rounded up, are cut to it",
+    )
     traffic.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default: %(default)s")
     traffic.add_argument(
-        "--rate", type=_rate, metavar="R", help="requests/s to plan for; default: the mean of the trace's times"
+        "--rate", type=_rate, metavar="R", help="requests/s to plan for; default: the mean of the time"
     )
     for role, what in (
         ("input", "tokens of a prompt"),
@@ -198,8 +213,7 @@ def _add_traffic(commands: "Commands", prog: str) -> None:
     traffic.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of times that are numbers")
     traffic.add_argument(
         "--block-tokens",
-        type=int,
-        choices=range(1, 1 << 20),
+        type=_tokens,
         default=512,
         metavar="N",
         help="size of the blocks that a trace counts as cached (prefix_hit_blocks) or names (hash_ids: cached once "
@@ -275,6 +289,12 @@ def _quantiles(text: str) -> tuple[tuple[float, int], ...]:
             f"must be rising tokens by percentile up to max, for example p50=1000,p95=7000,max=16000, not {text!r}"
         )
     return tuple(found)
+
+
+def _tokens(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,6}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be a whole number of tokens from 1 to 9999999, not {text!r}")
+    return int(text)
 
 
 def _rate(text: str) -> float:

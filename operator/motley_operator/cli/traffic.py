@@ -1,5 +1,5 @@
-"""`motley traffic`: a trace or quantiles of request sizes → the `traffic` of a Model, with what it was made from. What
-the sizes, their rates and the variability are is worked out by `motley_solver.offered`."""
+"""`motley traffic`: a trace, routers' counters or quantiles of request sizes → the `traffic` of a Model, with what it
+was made from. What the sizes, their rates and the variability are is worked out by `motley_solver.offered`."""
 
 import json
 import sys
@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from motley_operator.cli import INVALID, PLANNED
-from motley_operator.cli.jsoninput import BadInput, shown
+from motley_operator.cli.counters import counted
+from motley_operator.cli.jsoninput import BadInput, said, shown
 from motley_operator.cli.terminal import progress
 from motley_operator.cli.traces import requests_in
-from motley_solver.offered import Request, busiest_rate, histogram_of_quantiles, workload_of
+from motley_solver.offered import Request, busiest_rate, histogram_of_quantiles, within, workload_counted, workload_of
 from motley_solver.workload import Workload, loads_of, merged
 
 LEAST, MOST_RATE, MOST_BURSTINESS, MOST_REUSE = 1e-9, 1e9, 9.99, 0.999  # of what a Model takes
@@ -22,8 +23,12 @@ Json = dict[str, Any]
 def run(options: Namespace) -> int:
     try:
         with progress() as tell:
-            tell("Reading the trace")
-            found = _of_trace(options) if options.trace is not None else _of_quantiles(options)
+            tell("Reading")
+            workload, measured = _SOURCES[_source(options)](options)
+            if options.context_length is not None:
+                measured["cut"] = _longer_than(options.context_length, workload)
+                workload = within(workload, options.context_length)
+            found = _found(workload, measured)
     except BadInput as error:
         print(error, file=sys.stderr)
         return INVALID
@@ -34,9 +39,18 @@ def run(options: Namespace) -> int:
 # --- what is offered ---
 
 
-def _of_trace(options: Namespace) -> Json:
-    if options.input_quantiles or options.output_quantiles:
-        raise BadInput("give a TRACE or quantiles, not both")
+def _source(options: Namespace) -> str:
+    given = {
+        "trace": options.trace is not None,
+        "counters": options.counters is not None,
+        "quantiles": bool(options.input_quantiles or options.output_quantiles),
+    }
+    if sum(given.values()) != 1 or (given["quantiles"] and not (options.input_quantiles and options.output_quantiles)):
+        raise BadInput("give a TRACE, or --counters, or both --input-quantiles and --output-quantiles")
+    return next(source for source, is_given in given.items() if is_given)
+
+
+def _of_trace(options: Namespace) -> tuple[Workload, Json]:
     file = "<stdin>" if options.trace == "-" else shown(options.trace)
     trace = requests_in(options.trace, options)
     times = sorted(request.time for request in trace if request.time is not None)
@@ -46,7 +60,7 @@ def _of_trace(options: Namespace) -> Json:
         workload = workload_of(trace, options.rate)
     except ValueError as error:
         raise BadInput(f"{file}: {error}") from error
-    return _found(workload, {"source": file, **_measured(trace, times, workload)})
+    return workload, {"source": file, **_measured(trace, times, workload)}
 
 
 def _measured(trace: Sequence[Request], times: Sequence[float], workload: Workload) -> Json:
@@ -68,13 +82,35 @@ def _measured(trace: Sequence[Request], times: Sequence[float], workload: Worklo
     return found
 
 
-def _of_quantiles(options: Namespace) -> Json:
-    if not (options.input_quantiles and options.output_quantiles):
-        raise BadInput("give a TRACE, or both --input-quantiles and --output-quantiles")
+def _of_counters(options: Namespace) -> tuple[Workload, Json]:
+    before, after = options.counters
+    model, routers, started = counted(before, after, options.model)
+    try:
+        workload = workload_counted(routers, options.rate)
+    except ValueError as error:
+        raise BadInput(said(after, BadInput(f"{shown(model)} since {shown(before)}: {error}"))) from error
+    requests = [(outputs, n, n / router.seconds) for router in routers for (_, outputs), n in router.requests.items()]
+    measured = {
+        "source": f"{shown(after)} since {shown(before)}",
+        "model": model,
+        "routers": len(routers),
+        "routersStarted": started,
+        "requests": round(sum(n for _, n, _ in requests)),
+        "rejected": round(sum(n for outputs, n, _ in requests if outputs is None)),
+        "seconds": max(router.seconds for router in routers),
+        "rate": sum(rate for _, _, rate in requests),
+    }
+    return workload, measured
+
+
+def _of_quantiles(options: Namespace) -> tuple[Workload, Json]:
     if options.rate is None:
         raise BadInput("quantiles do not tell how many requests there are: say it with --rate")
     histogram = merged(histogram_of_quantiles(dict(options.input_quantiles), dict(options.output_quantiles)))
-    return _found(Workload(loads_of(histogram.items(), options.rate)), {"source": "quantiles"})
+    return Workload(loads_of(histogram.items(), options.rate)), {"source": "quantiles"}
+
+
+_SOURCES = {"trace": _of_trace, "counters": _of_counters, "quantiles": _of_quantiles}
 
 
 def _found(workload: Workload, measured: Json) -> Json:
@@ -107,6 +143,12 @@ def _decimal(value: float) -> str:
     return f"{max(float(f'{value:.4g}'), LEAST if value > 0 else 0.0):.9f}".rstrip("0").rstrip(".")
 
 
+def _longer_than(context: int, workload: Workload) -> float:
+    """Which fraction of the requests."""
+    sizes = ((load.bucket.input_tokens + load.bucket.output_tokens, load.rate) for load in workload.loads)
+    return sum(rate for tokens, rate in sizes if tokens > context) / workload.rate
+
+
 # --- as text ---
 
 
@@ -134,7 +176,8 @@ def _comments(found: Json) -> Iterator[str]:
     yield from _arrivals(found["traffic"], measured)
     inputs, outputs = (_tokens(name, measured, planned) for name in ("inputTokens", "outputTokens"))
     yield f"Mean tokens: input {inputs}, output {outputs}: a size counts as the largest request in it."
-    yield f"contextLength must be at least {found['leastContextLength']}."
+    cut = f": sizes of {measured['cut']:.2%} of the requests were cut to it" if measured.get("cut") else ""
+    yield f"contextLength must be at least {found['leastContextLength']}{cut}."
 
 
 def _tokens(name: str, measured: Json, planned: Json) -> str:
@@ -147,7 +190,10 @@ def _origin(measured: Json) -> Iterator[str]:
         yield "From quantiles of input and of output tokens, as if the one told nothing of the other."
         return
     lasting = f" in {_duration(measured['seconds'])}" if "seconds" in measured else ""
-    yield f"From {measured['source']}: {measured['requests']} requests{lasting}."
+    of = f" of {shown(measured['model'])}" if "model" in measured else ""
+    yield f"From {measured['source']}: {measured['requests']} requests{of}{lasting}."
+    if measured.get("routersStarted"):
+        yield f"{measured['routersStarted']} of {measured['routers']} routers started in between, and count from then."
     if measured["rejected"]:
         yield f"{measured['rejected']} of them, without an output, are counted like the others of their input."
 
@@ -156,9 +202,13 @@ def _arrivals(traffic: Json, measured: Json) -> Iterator[str]:
     if "rate" not in measured:
         yield f"Rate: {traffic['rate']}/s as given. Burstiness: of independent users, since no times are known."
         return
-    said = f"Rate: {measured['rate']:.4g}/s on average, {measured['busiestMinuteRate']:.4g}/s in the busiest minute"
+    said = f"Rate: {measured['rate']:.4g}/s on average"
+    if "busiestMinuteRate" in measured:
+        said += f", {measured['busiestMinuteRate']:.4g}/s in the busiest minute"
     yield f"{said}, {traffic['rate']}/s as given." if _decimal(measured["rate"]) != traffic["rate"] else f"{said}."
-    if measured["burstiness"] > MOST_BURSTINESS:
+    if "burstiness" not in measured:
+        yield "Burstiness: of independent users, since no times are known."
+    elif measured["burstiness"] > MOST_BURSTINESS:
         yield f"Burstiness: {measured['burstiness']:.3g}, of which a Model takes {MOST_BURSTINESS}."
 
 

@@ -284,10 +284,11 @@ def test_a_column_or_file_that_is_not_there_is_named(run: Run) -> None:
 
 
 def test_a_trace_or_quantiles_must_be_given_and_not_both(run: Run) -> None:
-    both = "give a TRACE, or both --input-quantiles and --output-quantiles\n"
+    both = "give a TRACE, or --counters, or both --input-quantiles and --output-quantiles\n"
     assert run(None) == (2, "", both)
     assert run(None, "--input-quantiles", "max=5", "--rate", "1") == (2, "", both)
-    assert run(AZURE, "--input-quantiles", "max=5") == (2, "", "give a TRACE or quantiles, not both\n")
+    assert run(AZURE, "--input-quantiles", "max=5", "--output-quantiles", "max=5") == (2, "", both)
+    assert run(AZURE, "--counters", "before.txt", "after.txt") == (2, "", both)
     code, out, err = run(None, "--input-quantiles", "max=5", "--output-quantiles", "max=5")
     assert (code, out) == (2, "")
     assert "say it with --rate" in err

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,24 @@ def test_usage_of_a_whole_response_is_read() -> None:
 @given(st.binary(max_size=100) | st.builds(lambda value: json.dumps({"usage": value}).encode(), st.integers()))
 def test_what_is_no_usage_is_none(document: bytes) -> None:
     assert usage_of(document) is None
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [({"cached_tokens": 3}, 3), ({"cached_tokens": 99}, 7), ({"cached_tokens": -1}, 0), ({"cached_tokens": None}, 0),
+     ({"cached_tokens": True}, 0), ({}, 0), (None, 0), ([], 0), (5, 0)],
+)  # fmt: skip
+def test_cached_tokens_are_read_where_they_are_told(details: object, cached: int) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 30, "prompt_tokens_details": details}
+    assert usage_of(json.dumps({"usage": usage}).encode()) == Usage(7, 30, cached)
+
+
+def test_a_response_that_tells_no_tokens_has_none() -> None:
+    reader = WholeReader()
+    reader.feed(b"{}")
+    reader.finish()
+    assert reader.output_tokens is None
+    assert read(ROLE + DONE).output_tokens is None
 
 
 def test_counts_that_are_none_are_no_usage() -> None:

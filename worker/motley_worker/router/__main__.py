@@ -8,6 +8,7 @@ MOTLEY_ROUTER_DRAIN_SECONDS  how long responses in flight may take after SIGTERM
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -45,7 +46,7 @@ class InLoop(Generic[Item]):
 
 async def route(port: int, namespace: str, drain_seconds: float) -> None:
     view = View()
-    metrics = Metrics()
+    metrics = Metrics(router=socket.gethostname())
     api = api_client()
     loop = asyncio.get_running_loop()
     watches: list[Watch[Any]] = [

@@ -43,6 +43,10 @@ def app_of(view: View, metrics: Metrics, proxy: Proxy) -> Starlette:
     async def scrape(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    async def scrape_sizes(request: Request) -> Response:
+        """Hundreds of lines per Model: not for every scrape."""
+        return Response(metrics.offered.text(), media_type=CONTENT_TYPE_LATEST)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
@@ -56,6 +60,7 @@ def app_of(view: View, metrics: Metrics, proxy: Proxy) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", scrape),
+            Route("/metrics/sizes", scrape_sizes),
         ],
         exception_handlers={HTTPException: _refuse, Exception: _fail},
         lifespan=lifespan,

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from motley_worker.router.offered import Offered
 from motley_worker.router.slo import Window
 
 TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
@@ -14,8 +15,9 @@ TPOT_BUCKETS = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.
 
 
 class Metrics:
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, router: str = "router", clock: Callable[[], float] = time.monotonic) -> None:
         self.registry = CollectorRegistry()
+        self.offered = Offered(router, clock)
         self.requests = Counter(
             "motley_router_requests", "Responses by status code (499: the client left).", ["model", "code"],
             registry=self.registry,

@@ -61,6 +61,8 @@ class Exchange:
     started: float
     status: int = 0
     """Of the response; 0 while none has begun."""
+    reader: Reader | None = None
+    """Of the response that is passed on."""
 
 
 class Proxy:
@@ -137,7 +139,21 @@ class Proxy:
         finally:
             leaving.cancel()
             self._metrics.in_flight.labels(model).dec()
-            self._metrics.requests.labels(model, str(exchange.status or 500)).inc()
+            exchange.status = exchange.status or 500
+            self._metrics.requests.labels(model, str(exchange.status)).inc()
+            self._count_offered(exchange)
+
+    def _count_offered(self, exchange: Exchange) -> None:
+        if not (counts(exchange.status) or exchange.status == CLIENT_LEFT):
+            return
+        model, reader = exchange.route.model, exchange.reader
+        if reader is None or reader.failed:
+            self._metrics.offered.add(model, exchange.input_tokens, None)
+        elif reader.usage is None:
+            self._metrics.offered.add(model, exchange.input_tokens, reader.output_tokens)
+        else:
+            self._metrics.offered.add(model, reader.usage.input_tokens, reader.usage.output_tokens)
+            self._metrics.offered.told(model, reader.usage)
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -219,6 +235,7 @@ class Proxy:
         ttft = self._clock() - exchange.started
         streamed = is_stream(answer.headers)
         reader: Reader = StreamReader(opening_events=int(exchange.path == CHAT_PATH)) if streamed else WholeReader()
+        exchange.reader = reader
         exchange.status = answer.status
         await send(response_start(answer))
         try:
@@ -230,6 +247,7 @@ class Proxy:
         except Failed as failure:
             log.warning("engine of %s went away in a response: %s", exchange.route.model, failure)
             self._metrics.attempted(exchange.route.model, attained=False)
+            reader.failed = True
             if streamed:
                 await send({"type": "http.response.body", "body": interrupted_event(), "more_body": True})
             return False
@@ -245,14 +263,14 @@ class Proxy:
             self._metrics.attempted(model, attained=False)
             return
         input_tokens = reader.usage.input_tokens if reader.usage else exchange.input_tokens
-        served = Served(input_tokens, reader.output_tokens, ttft, self._clock() - exchange.started, streamed)
+        served = Served(input_tokens, reader.output_tokens or 1, ttft, self._clock() - exchange.started, streamed)
         self._metrics.attempted(model, attains(exchange.route.slo, served))
         if streamed:
             self._metrics.ttft.labels(model).observe(ttft)
         if served.tpot is not None:
             self._metrics.tpot.labels(model).observe(served.tpot)
         if reader.usage:
-            self._estimates[model].learn(exchange.ask, *reader.usage)
+            self._estimates[model].learn(exchange.ask, reader.usage.input_tokens, reader.usage.output_tokens)
 
 
 class Bodies:

@@ -3,7 +3,7 @@
 Never holds back or changes a byte, and keeps only a bounded part of what it reads.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from pydantic_core import from_json
 
@@ -15,19 +15,22 @@ ERROR_EVENT = b'data: {"error"'
 class Usage(NamedTuple):
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+    """Of the input: found in a prefix cache."""
 
 
 class Reader(Protocol):
     usage: Usage | None
     failed: bool
-    """The engine reported an error inside a response that had begun well."""
+    """The response began well and ended in an error."""
 
     def feed(self, chunk: bytes) -> None: ...
 
     def finish(self) -> None: ...
 
     @property
-    def output_tokens(self) -> int: ...
+    def output_tokens(self) -> int | None:
+        """So far; None where the response does not tell."""
 
 
 def usage_of(document: bytes) -> Usage | None:
@@ -38,11 +41,15 @@ def usage_of(document: bytes) -> Usage | None:
     usage = parsed.get("usage") if isinstance(parsed, dict) else None
     if not isinstance(usage, dict):
         return None
-    found = Usage(usage.get("prompt_tokens"), usage.get("completion_tokens", 0))  # type: ignore[arg-type]
-    return found if all(_is_count(count) for count in found) else None
+    inputs, outputs = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
+    if not (_is_count(inputs) and _is_count(outputs)):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Usage(inputs, outputs, min(cached, inputs) if _is_count(cached) else 0)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
 
 
@@ -63,8 +70,8 @@ class WholeReader:
             self.usage = usage_of(bytes(self._kept))
 
     @property
-    def output_tokens(self) -> int:
-        return self.usage.output_tokens if self.usage else 1
+    def output_tokens(self) -> int | None:
+        return self.usage.output_tokens if self.usage else None
 
 
 class StreamReader:
@@ -101,5 +108,7 @@ class StreamReader:
         self.feed(b"\n")
 
     @property
-    def output_tokens(self) -> int:
-        return self.usage.output_tokens if self.usage else max(self._events, 1)
+    def output_tokens(self) -> int | None:
+        if self.usage:
+            return self.usage.output_tokens
+        return self._events if self._events > 0 else None
