@@ -174,11 +174,13 @@ def test_service_monitors_find_one_service_each(render: Any) -> None:
     assert len(rendered.kind("ServiceMonitor")) == 2
 
 
-def test_the_ingress_leads_to_the_openai_endpoint(render: Any) -> None:
+def test_the_ingress_leads_to_the_openai_endpoint_alone(render: Any) -> None:
     assert render().kind("Ingress") == {}
     rendered = render("production")
     spec = rendered.kind("Ingress")["motley-router"]["spec"]
-    backend = spec["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    (path,) = spec["rules"][0]["http"]["paths"]
+    assert path["path"] == "/v1"
+    backend = path["backend"]["service"]
     ports = rendered.kind("Service")[backend["name"]]["spec"]["ports"]
     assert backend["port"]["name"] in {port["name"] for port in ports}
     assert spec["ingressClassName"] == "nginx"
