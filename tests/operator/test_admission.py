@@ -298,7 +298,7 @@ def test_flags_are_allowed_by_their_whole_name(arguments: list[str], allowed: bo
 
 
 def inspection(view: FleetView, message: str = "", source: str = SOURCE, **changes: Any) -> FleetView:
-    job = InspectionView("team", "inspect-chat", "chat", source, True, False, message, "")
+    job = InspectionView("team", "chat", source, True, False, message, "")
     return replace(view, inspections=(*view.inspections, replace(job, **changes)))
 
 

@@ -221,46 +221,73 @@ def test_a_model_without_a_shape_is_inspected() -> None:
         {"source": {"uri": "file:///etc"}},
         {"cache": {"hostPath": "/etc"}},
         {"engine": {"image": "evil"}},
+        {"engine": {"args": ["--trust-remote-code"]}},
+        {"engine": {"env": [{"name": "LD_PRELOAD", "value": "/cache/evil.so"}]}},
         {"servedName": "taken"},
     ],
 )
 def test_what_is_not_allowed_is_not_inspected(spec: dict[str, Any]) -> None:
-    others = fleet({"allowedImages": ["good"]}), pool(), model("owner", {"servedName": "taken"}, age=90)
-    assert reading(view_of(*others, model("chat", {"shape": None, **spec}))) == []
-
-
-def test_a_forbidden_argument_or_variable_is_not_run_for_an_inspection_either() -> None:
-    limits = fleet({"allowedArguments": ["--seed"]})
-    raw = model("chat", {"shape": None, "engine": {"args": ["--trust-remote-code"]}})
-    view = view_of(limits, pool(), raw)
-    found = desired(view, formulated(view), Decision(None), Settings())
-    for _, job in found.manifests:  # it may read the shape, as long as the engine's arguments have no effect on it
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        assert container["command"][-1] == "motley_worker.inspect"
+    limits = fleet({"allowedImages": ["good"], "allowedArguments": ["--seed"]})
+    owner = model("owner", {"servedName": "taken"}, age=90)
+    assert reading(view_of(limits, pool(), owner, model("chat", {"shape": None, **spec}))) == []
 
 
 def test_a_model_that_is_being_deleted_is_not_inspected() -> None:
     assert reading(view_of(pool(), model("chat", {"shape": None}, deletionTimestamp="2026-03-01T11:00:00Z"))) == []
 
 
-def test_a_failed_inspection_is_kept_and_not_repeated_at_once() -> None:
-    view = in_force(*OBJECTS, model("read", {"shape": None, "source": {"uri": "hf://else/x"}}))
-    job = InspectionView("team", "inspect-read-1", "read", "hf://else/x", False, True, "no such repository", "")
-    key = ("Job", "team", "inspect-read-1")
-    found = wanted(replace(view, inspections=(job,), owned={key: "team/read"}))
-    assert "Job" not in kinds(found) and key not in found.gone
+def failed(job: dict[str, Any], view: FleetView) -> FleetView:
+    """With the Job of Model team/read in the cluster, which could not read the config.json."""
+    name, source = job["metadata"]["name"], job["metadata"]["annotations"]["motley.dev/source"]
+    seen = InspectionView("team", "read", source, False, True, "no such repository", "")
+    return replace(view, inspections=(seen,), owned={("Job", "team", name): "team/read"})
+
+
+def job_of(found: Desired) -> dict[str, Any]:
+    (job,) = (manifest for _, manifest in found.manifests if manifest["kind"] == "Job")
+    return dict(job)
+
+
+UNREAD = {"shape": None, "source": {"uri": "hf://else/x", "secretName": "hub"}}
+
+
+def test_a_failed_inspection_is_left_until_its_time_is_over() -> None:
+    view = in_force(*OBJECTS, model("read", UNREAD))
+    job = job_of(wanted(view))
+    found = wanted(failed(job, view))
+    assert job_of(found) == job and found.gone == ()
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": {"secretName": "mended"}}, {"imagePullSecrets": ["mended"]}, {"engine": {"image": "mended"}}]
+)
+@pytest.mark.parametrize("with_a_plan", [True, False])
+def test_a_failed_inspection_makes_way_when_what_it_ran_with_changes(change: dict[str, Any], with_a_plan: bool) -> None:
+    def found(view: FleetView) -> Desired:
+        return wanted(view) if with_a_plan else desired(view, formulated(view), Decision(None), Settings())
+
+    job = job_of(found(in_force(*OBJECTS, model("read", UNREAD))))
+    after = found(failed(job, in_force(*OBJECTS, model("read", UNREAD, change))))
+    assert job_of(after)["metadata"]["name"] != job["metadata"]["name"]
+    assert after.gone == (reference(job),)
+
+
+def test_other_traffic_does_not_repeat_a_failed_inspection() -> None:
+    job = job_of(wanted(in_force(*OBJECTS, model("read", UNREAD))))
+    busier = model("read", UNREAD, {"traffic": {"rate": "9"}})
+    assert job_of(wanted(in_force(*OBJECTS, busier))) == job
 
 
 def test_an_inspection_that_has_done_its_work_goes() -> None:
     view = in_force(*OBJECTS)
     key = ("Job", "team", "inspect-chat-1")
-    job = InspectionView("team", "inspect-chat-1", "chat", SOURCE, True, False, "{}", "")
+    job = InspectionView("team", "chat", SOURCE, True, False, "{}", "")
     assert wanted(replace(view, inspections=(job,), owned={key: "team/chat"})).gone == (key,)
 
 
 def test_an_inspection_of_an_older_source_goes() -> None:
     view = in_force(*OBJECTS, model("read", {"shape": None, "source": {"uri": "hf://else/x"}}))
-    job = InspectionView("team", "inspect-read-1", "read", "hf://else/older", False, True, "no", "")
+    job = InspectionView("team", "read", "hf://else/older", False, True, "no", "")
     key = ("Job", "team", "inspect-read-1")
     found = wanted(replace(view, inspections=(job,), owned={key: "team/read"}))
     assert "Job" in kinds(found) and key in found.gone

@@ -21,9 +21,9 @@ from motley_operator.manifests.pods import (
 )
 from motley_operator.settings import Settings
 
-RETRY_SECONDS = 300
-"""A finished Job is removed after this long; if the shape is still unknown, it is tried again."""
-
+RETRY_SECONDS = 60
+"""A finished Job is removed after this long, and made again if the shape is still unknown: a Secret or a claim may have
+been mended, and the operator may read neither."""
 
 _GIVE_UP = {
     "action": "FailJob",
