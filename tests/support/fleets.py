@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from motley_operator.admission import admitted_models
 from motley_operator.api import GPUPool, Metadata, Model, Plan, PlanSpec
 from motley_operator.api.plan import EngineSettings, PlannedAllocation, PlannedNodes
 from motley_operator.declarations import Declaration
@@ -205,3 +206,8 @@ def pools_of(*raw: Json) -> dict[str, GPUPool]:
 def models_of(*raw: Json) -> dict[str, Model]:
     found = [Model.model_validate(one) for one in raw]
     return {one.key: one for one in found}
+
+
+def about_models(*objects: Json) -> dict[str, str]:
+    """Why Models take no part in planning: the reason, by kind and key."""
+    return {key: finding.reason for key, finding in admitted_models(view_of(*objects))[1].items()}
