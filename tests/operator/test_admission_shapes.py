@@ -4,15 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fleets import about_models, fleet, model, pool, view_of
+from fleets import SOURCE, about_models, fleet, model, pool, view_of
 
 from motley_operator import reasons
 from motley_operator.admission import admitted_models, inspected, needs_inspection, source_of
 from motley_operator.api import Shape
 from motley_operator.fleet import FleetView, InspectionView
 from motley_operator.reasons import Finding
-
-SOURCE = "hf://example/chat-8b"
 
 CONFIG = (
     '{"config": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,'

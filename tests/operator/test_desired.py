@@ -4,7 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fleets import A100, fleet, model, node, planned, pod, pool, profile, unschedulable, view_of, with_plan
+from fleets import (
+    A100,
+    SOURCE,
+    deployed,
+    fleet,
+    model,
+    node,
+    planned,
+    pod,
+    pool,
+    profile,
+    unschedulable,
+    view_of,
+    with_plan,
+)
 
 from motley_operator.desired import Desired, desired, reference
 from motley_operator.fleet import DeploymentView, FleetView, InspectionView, Unreadable
@@ -14,7 +28,6 @@ from motley_operator.planning import Decision
 from motley_operator.settings import Settings
 
 OBJECTS = (pool("l4"), model(), profile(), *(node(f"n{n}") for n in range(4)))
-SOURCE = "hf://example/chat-8b"
 
 
 def wanted(view: FleetView, **changes: Any) -> Desired:
@@ -28,22 +41,6 @@ def in_force(*objects: dict[str, Any], **changes: Any) -> FleetView:
 
 def kinds(found: Desired, about: str = "") -> list[str]:
     return [manifest["kind"] for key, manifest in found.manifests if about in key]
-
-
-def deployed(found: Desired, ready: bool = True) -> tuple[DeploymentView, ...]:
-    return tuple(
-        DeploymentView(
-            "team",
-            group.name,
-            group.model.metadata.name,
-            group.allocation.pool,
-            1,
-            group.fingerprint,
-            group.allocation.replicas,
-            group.allocation.replicas if ready else 0,
-        )
-        for group in found.groups
-    )
 
 
 def owned(*deployments: DeploymentView) -> dict[tuple[str, str | None, str], str]:
@@ -119,7 +116,7 @@ def test_a_leaving_group_keeps_deployment_and_service_until_its_successor_is_up(
     view = in_force(*OBJECTS)
     waiting = wanted(replace(view, deployments=(OLD,), owned=owned(OLD)))
     assert (waiting.gone, waiting.scales, waiting.settled) == ((), (), False)
-    new = deployed(waiting)
+    new = tuple(map(deployed, waiting.groups))
     unreachable = wanted(replace(view, deployments=(OLD, *new), owned=owned(OLD)))
     assert unreachable.gone == (), "the successor has no Service yet"
     done = wanted(replace(view, deployments=(OLD, *new), owned=owned(OLD, *new)))
@@ -144,7 +141,7 @@ def test_a_leaving_group_makes_room_where_new_pods_find_none() -> None:
 
 def test_a_model_that_cannot_be_read_keeps_everything() -> None:
     view = in_force(*OBJECTS)
-    everything = deployed(wanted(view))
+    everything = tuple(map(deployed, wanted(view).groups))
     unread = replace(
         view,
         models=(),
@@ -158,7 +155,7 @@ def test_a_model_that_cannot_be_read_keeps_everything() -> None:
 
 def test_a_pool_that_cannot_be_read_moves_nothing() -> None:
     view = in_force(*OBJECTS)
-    everything = deployed(wanted(view))
+    everything = tuple(map(deployed, wanted(view).groups))
     unread = replace(
         view,
         pools=(),
@@ -307,14 +304,14 @@ def test_an_inspection_runs_only_where_the_model_may() -> None:
 
 def test_the_next_pass_can_wait_once_everything_is_up() -> None:
     view = in_force(*OBJECTS)
-    assert wanted(replace(view, deployments=deployed(wanted(view)))).settled
+    assert wanted(replace(view, deployments=tuple(map(deployed, wanted(view).groups)))).settled
 
 
 @pytest.mark.parametrize(("since", "settled"), [("2026-03-01T11:59:50Z", False), ("2026-03-01T11:00:00Z", True)])
 def test_a_pod_that_waits_for_nodes_for_long_is_no_reason_to_hurry(since: str, settled: bool) -> None:
     view = in_force(*OBJECTS)
     waiting = view_of(pod("p", unschedulable(since), model="chat", pool="l4")).pods
-    assert wanted(replace(view, pods=waiting, deployments=deployed(wanted(view)))).settled is settled
+    assert wanted(replace(view, pods=waiting, deployments=tuple(map(deployed, wanted(view).groups)))).settled is settled
 
 
 def test_equal_views_make_equal_wishes() -> None:

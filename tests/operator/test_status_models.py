@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fleets import merged, model, pod, pool, profile, unschedulable, view_of, with_plan
+from fleets import SOURCE, merged, model, pod, pool, profile, unschedulable, view_of, with_plan
 from statuses import OBJECTS, in_force, of, outcome_of, said
 
 from motley_operator import reasons
@@ -180,15 +180,15 @@ def test_an_inspected_shape_is_kept_with_its_source() -> None:
         '"intermediate_size": 128}}'
     )
     view = view_of(pool(), model("chat", {"shape": None}))
-    job = InspectionView("team", "chat", "hf://example/chat-8b", True, False, config, "")
+    job = InspectionView("team", "chat", SOURCE, True, False, config, "")
     status = of(outcome_of(replace(view, inspections=(job,))), Model)
-    assert (status.shape.layers, status.shape_source) == (2, "hf://example/chat-8b")
+    assert (status.shape.layers, status.shape_source) == (2, SOURCE)
 
 
 def test_a_known_shape_stays_while_nothing_new_is_read() -> None:
     raw = model("chat", {"shape": None})
     shape = view_of(model()).models[0].spec.shape
     assert shape is not None
-    raw["status"] = {"shape": shape.to_json(), "shapeSource": "hf://example/chat-8b"}
+    raw["status"] = {"shape": shape.to_json(), "shapeSource": SOURCE}
     status = of(outcome_of(view_of(pool(), raw)), Model)
-    assert (status.shape, status.shape_source) == (shape, "hf://example/chat-8b")
+    assert (status.shape, status.shape_source) == (shape, SOURCE)

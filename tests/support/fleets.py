@@ -11,8 +11,9 @@ from motley_operator.admission import admitted_models
 from motley_operator.api import GPUPool, Metadata, Model, Plan, PlanSpec
 from motley_operator.api.plan import EngineSettings, PlannedAllocation, PlannedNodes
 from motley_operator.declarations import Declaration
-from motley_operator.fleet import FleetView, TrafficView, fleet_view
+from motley_operator.fleet import DeploymentView, FleetView, TrafficView, fleet_view
 from motley_operator.formulation import Formulation, formulated
+from motley_operator.manifests import Group
 from motley_operator.planning import Decision, decision, digest_of
 from motley_solver import comparisons, ilp
 from motley_solver.plan import Outcome
@@ -29,6 +30,7 @@ SHAPE: Json = {
     "intermediateSize": 14336,
     "vocabSize": 128256,
 }
+SOURCE = "hf://example/chat-8b"
 SIZES: list[Json] = [
     {"inputTokens": 500, "outputTokens": 200, "weight": "3"},
     {"inputTokens": 4000, "outputTokens": 200, "weight": "1"},
@@ -94,7 +96,7 @@ def model(
     name: str = "chat", *spec: Mapping[str, Any], namespace: str = "team", age: int = 50, **metadata: Any
 ) -> Json:
     base = {
-        "source": {"uri": "hf://example/chat-8b"},
+        "source": {"uri": SOURCE},
         "shape": SHAPE,
         "slo": {"ttft": "1s", "tpot": "100ms", "attainment": "0.99"},
         "traffic": {"rate": "4", "sizes": SIZES},
@@ -196,6 +198,21 @@ def plan(
     digest = digest_of(said)
     return Plan(
         metadata=Metadata(name=f"plan-{sequence:06d}-{digest}"), spec=said.model_copy(update={"digest": digest})
+    )
+
+
+def deployed(group: Group, ready: int | None = None) -> DeploymentView:
+    """As the cluster has it, with so many ready replicas; if not given, all of them."""
+    one = group.allocation
+    return DeploymentView(
+        namespace=group.model.metadata.namespace or "",
+        name=group.name,
+        model=group.model.metadata.name,
+        pool=one.pool,
+        tensor_parallel=one.tensor_parallel,
+        configuration=group.fingerprint,
+        replicas=one.replicas,
+        ready=one.replicas if ready is None else ready,
     )
 
 

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from fleets import fleet, model, node, planned, pool, profile, with_plan
+from fleets import deployed, fleet, model, node, planned, pool, profile, with_plan
 
 from motley_operator.api import Condition, Model, Resource
 from motley_operator.api.base import ApiModel
 from motley_operator.desired import desired
-from motley_operator.fleet import DeploymentView, FleetView
+from motley_operator.fleet import FleetView
 from motley_operator.settings import Settings
 from motley_operator.status import Outcome, statuses
 
@@ -24,21 +24,8 @@ def outcome_of(view: FleetView, **changes: Any) -> Outcome:
 def in_force(*objects: dict[str, Any], ready: int | None = None, **changes: Any) -> Outcome:
     """With a plan in force, and so many ready replicas of each group."""
     view, _ = with_plan(*objects)
-    groups = outcome_of(view).groups
-    deployed = tuple(
-        DeploymentView(
-            namespace="team",
-            name=group.name,
-            model=group.model.metadata.name,
-            pool=group.allocation.pool,
-            tensor_parallel=1,
-            configuration=group.fingerprint,
-            replicas=group.allocation.replicas,
-            ready=group.allocation.replicas if ready is None else ready,
-        )
-        for group in groups
-    )
-    return outcome_of(replace(view, deployments=deployed, **changes))
+    deployments = tuple(deployed(group, ready) for group in outcome_of(view).groups)
+    return outcome_of(replace(view, deployments=deployments, **changes))
 
 
 def of(outcome: Outcome, kind: type[Resource], name: str = "") -> Any:
