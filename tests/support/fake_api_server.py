@@ -1,4 +1,5 @@
-"""A loopback HTTP server in the API server's place that answers what it is told, misbehaviour included."""
+"""A loopback HTTP server in the place of the API server, or of a router, that answers what it is told, misbehaviour
+included."""
 
 import json
 import threading
