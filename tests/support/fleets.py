@@ -83,6 +83,7 @@ def pool(name: str = "l4", *spec: Mapping[str, Any], age: int = 50, **metadata: 
     return _resource("GPUPool", name, None, merged(base, *spec), age, metadata)
 
 
+RACK = {"fabric": {"name": "rack", "bandwidthGBs": "50"}}
 A100 = {
     "gpu": "A100",
     "node": {"gpus": 2, "cpu": "48", "memory": "400Gi"},
@@ -123,6 +124,24 @@ def profile(name: str = "chat-l4", *spec: Mapping[str, Any]) -> Json:
 def node(name: str, pool: str = "l4", ready: bool = True) -> Json:
     status = {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}
     return {"kind": "Node", "metadata": {"name": name, "labels": {"pool": pool}}, "status": status}
+
+
+MODEL_OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
+
+
+def deployment(name: str = "chat-l4-tp1", replicas: int = 3, **labels: str) -> Json:
+    """A group of engine replicas, two of them ready. `labels` by their last part: `model`, `tensor_parallel`."""
+    return {
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "labels": {f"motley.dev/{key.replace('_', '-')}": value for key, value in labels.items()},
+            "ownerReferences": [MODEL_OWNER],
+        },
+        "spec": {"replicas": replicas},
+        "status": {"readyReplicas": 2},
+    }
 
 
 def pod(name: str, *overrides: Mapping[str, Any], namespace: str = "team", **labels: str) -> Json:
