@@ -16,10 +16,10 @@ from typing import Any
 from kubernetes import client, config
 
 from e2e.cluster import Cluster, fake_nodes
+from e2e.stack import CHECKOUT
 from e2e.waiting import wait_for
 from motley_operator.kube import Kube
 
-CHECKOUT = Path(__file__).parents[1]
 Json = dict[str, Any]
 
 GPUS = ("L4", "A10G", "L40S", "A40", "A100-40GB", "A100-80GB", "H100", "H200", "B200", "MI300X")

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-PROC = Path("/proc")
+from e2e.cluster.processes import PROC
 
 
 def processes(pod: dict[str, Any]) -> dict[int, str]:
