@@ -57,7 +57,7 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
     if plan is None:  # what serves stays as it is
         superfluous = _superfluous(view, {reference(manifest) for _, manifest in jobs}, held)
         gone = tuple(one for one in superfluous if one[0] == "Job")
-        return Desired(manifests=jobs, gone=gone, drains=drains, settled=not jobs)
+        return Desired(manifests=jobs, gone=gone, drains=drains, settled=not _reading(view, jobs))
     groups = groups_of(plan, formulation.models, {pool.metadata.name: pool for pool in view.pools}, settings)
     step = next_step(groups, _reachable(view), plan, held)
     models = [model for key, model in formulation.models.items() if key not in held]
@@ -70,7 +70,9 @@ def desired(view: FleetView, formulation: Formulation, decision: Decision, setti
         scales=tuple((one, replicas) for one, replicas in step.shrinking if replicas != one.replicas),
         gone=tuple(_superfluous(view, kept, held)),
         drains=drains,
-        settled=not (jobs or step.shrinking or step.gone or _draining(view, drains) or _just_left_waiting(view)),
+        settled=not (
+            _reading(view, jobs) or step.shrinking or step.gone or _draining(view, drains) or _just_left_waiting(view)
+        ),
     )
 
 
@@ -91,6 +93,12 @@ def _held(view: FleetView) -> set[str]:
     pools = {one.name for one in view.unreadable if one.kind == "GPUPool"}
     models = {f"{one.namespace}/{one.name}" for one in view.unreadable if one.kind == "Model"}
     return models | {f"{one.namespace}/{one.model}" for one in view.deployments if one.pool in pools}
+
+
+def _reading(view: FleetView, jobs: Iterable[tuple[str, Manifest]]) -> bool:
+    """Whether a config.json is being read: a Job that failed is over until it is made anew."""
+    over = {("Job", job.namespace, job.name) for job in view.inspections if job.failed or job.succeeded}
+    return any(reference(job) not in over for _, job in jobs)
 
 
 def _draining(view: FleetView, drains: Mapping[str, bool]) -> bool:

@@ -56,6 +56,7 @@ class InspectionView:
     """An inspection Job and what its pod said: the message of its termination."""
 
     namespace: str
+    name: str
     model: str
     source: str
     succeeded: bool
@@ -276,6 +277,7 @@ def inspection_view(job: Json, pods: Iterable[Json]) -> InspectionView:
     message = max(words)[2] if words else ""
     return InspectionView(
         namespace=namespace,
+        name=name,
         model=_labels(job).get(MODEL, ""),
         source=(job["metadata"].get("annotations") or {}).get(SOURCE, ""),
         succeeded=job.get("status", {}).get("succeeded", 0) > 0,

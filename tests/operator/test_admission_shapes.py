@@ -19,7 +19,7 @@ CONFIG = (
 
 
 def inspection(view: FleetView, message: str = "", source: str = SOURCE, **changes: Any) -> FleetView:
-    job = InspectionView("team", "chat", source, True, False, message, "")
+    job = InspectionView("team", "inspect-chat", "chat", source, True, False, message, "")
     return replace(view, inspections=(*view.inspections, replace(job, **changes)))
 
 

@@ -236,7 +236,7 @@ def test_a_model_that_is_being_deleted_is_not_inspected() -> None:
 def failed(job: dict[str, Any], view: FleetView) -> FleetView:
     """With the Job of Model team/read in the cluster, which could not read the config.json."""
     name, source = job["metadata"]["name"], job["metadata"]["annotations"]["motley.dev/source"]
-    seen = InspectionView("team", "read", source, False, True, "no such repository", "")
+    seen = InspectionView("team", name, "read", source, False, True, "no such repository", "")
     return replace(view, inspections=(seen,), owned={("Job", "team", name): "team/read"})
 
 
@@ -278,13 +278,13 @@ def test_other_traffic_does_not_repeat_a_failed_inspection() -> None:
 def test_an_inspection_that_has_done_its_work_goes() -> None:
     view = in_force(*OBJECTS)
     key = ("Job", "team", "inspect-chat-1")
-    job = InspectionView("team", "chat", SOURCE, True, False, "{}", "")
+    job = InspectionView("team", "inspect-chat-1", "chat", SOURCE, True, False, "{}", "")
     assert wanted(replace(view, inspections=(job,), owned={key: "team/chat"})).gone == (key,)
 
 
 def test_an_inspection_of_an_older_source_goes() -> None:
     view = in_force(*OBJECTS, model("read", {"shape": None, "source": {"uri": "hf://else/x"}}))
-    job = InspectionView("team", "read", "hf://else/older", False, True, "no", "")
+    job = InspectionView("team", "inspect-read-1", "read", "hf://else/older", False, True, "no", "")
     key = ("Job", "team", "inspect-read-1")
     found = wanted(replace(view, inspections=(job,), owned={key: "team/read"}))
     assert "Job" in kinds(found) and key in found.gone
@@ -305,6 +305,17 @@ def test_an_inspection_runs_only_where_the_model_may() -> None:
 def test_the_next_pass_can_wait_once_everything_is_up() -> None:
     view = in_force(*OBJECTS)
     assert wanted(replace(view, deployments=tuple(map(deployed, wanted(view).groups)))).settled
+
+
+def test_there_is_no_hurry_while_an_inspection_that_failed_waits_for_its_next_try() -> None:
+    view = in_force(*OBJECTS, model("read", UNREAD))
+    view = replace(view, deployments=tuple(map(deployed, wanted(view).groups)))
+    job = job_of(wanted(view))
+    assert not wanted(view).settled, "it is being read"
+    after = failed(job, view)
+    assert wanted(after).settled
+    mended = view_of(model("read", UNREAD, {"source": {"secretName": "mended"}})).models
+    assert not wanted(replace(after, models=(*after.models[:1], *mended))).settled, "it is read at once"
 
 
 @pytest.mark.parametrize(("since", "settled"), [("2026-03-01T11:59:50Z", False), ("2026-03-01T11:00:00Z", True)])

@@ -180,7 +180,7 @@ def test_an_inspected_shape_is_kept_with_its_source() -> None:
         '"intermediate_size": 128}}'
     )
     view = view_of(pool(), model("chat", {"shape": None}))
-    job = InspectionView("team", "chat", SOURCE, True, False, config, "")
+    job = InspectionView("team", "j", "chat", SOURCE, True, False, config, "")
     status = of(outcome_of(replace(view, inspections=(job,))), Model)
     assert (status.shape.layers, status.shape_source) == (2, SOURCE)
 
