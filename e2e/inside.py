@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-PROC = Path("/proc")
+from e2e.cluster.processes import PROC
 
 
 def processes(pod: dict[str, Any]) -> dict[int, str]:
@@ -45,17 +45,6 @@ def mount_options(pid: int) -> dict[str, list[str]]:
     """By mount point, as the process sees them."""
     lines = (PROC / str(pid) / "mounts").read_text().splitlines()
     return {fields[1]: fields[3].split(",") for fields in (line.split() for line in lines)}
-
-
-def resident_bytes(pod: dict[str, Any]) -> int:
-    """Memory of all its processes, pages that they share counted once."""
-    lines = [
-        line
-        for pid in processes(pod)
-        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-        if line.startswith("Pss:")
-    ]
-    return sum(int(line.split()[1]) for line in lines) * 1024
 
 
 def _command(entry: Path, group: str) -> str:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 import httpx
@@ -24,6 +25,8 @@ class Outcome:
     """Whether a token had arrived."""
     trouble: str
     """Empty for a whole response."""
+    ended: str
+    """When, in UTC as in the logs."""
 
 
 class Load:
@@ -87,7 +90,8 @@ class Load:
                     trouble = "" if finish == "length" else f"finish_reason {finish}"
         except (httpx.HTTPError, ValueError, KeyError) as error:
             trouble = f"{type(error).__name__}: {error}"
-        return Outcome(streamed, time.monotonic() - start, began, trouble)
+        ended = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Outcome(streamed, time.monotonic() - start, began, trouble, ended)
 
 
 def _read_stream(answer: httpx.Response) -> tuple[bool, str]:

@@ -221,10 +221,15 @@ def _buildah(*arguments: str) -> None:
 
 def _export(image: str) -> None:
     """Adds the image to the layout. (buildah would compress every layer anew each time; skopeo need not.)"""
-    source = f"containers-storage:[overlay@{_storage()}+{_run_root()}]{image}"
     target = f"oci:{_layout()}:{_short(image)}"
     with locked("images"):  # the layout's index is read, changed and written
-        _run(["skopeo", "copy", "--dest-oci-accept-uncompressed-layers", source, target])
+        _run(["skopeo", "copy", "--dest-oci-accept-uncompressed-layers", stored(image), target])
+
+
+def stored(image: str) -> str:
+    """The image in buildah's storage, as skopeo names it. Without the option skopeo mounts the storage's folder on
+    itself and leaves it so; buildah takes that mount away when it ends."""
+    return f"containers-storage:[overlay@{_storage()}+{_run_root()}:overlay.skip_mount_home=true]{image}"
 
 
 def _storage() -> Path:

@@ -118,6 +118,29 @@ def make_pool(motley: Cluster, api: Api) -> Iterator[MakePool]:
             api.delete("Node", node["metadata"]["name"])
 
 
+@pytest.fixture
+def bystander(motley: Cluster, api: Api, make_pool: MakePool, namespace: str) -> Iterator[None]:
+    """A good Model, more important than those with mistakes: its replicas are the same before and after, and so are the
+    operator's processes, none of whose passes fails."""
+    make_pool("bystander")
+    motley.apply([made.model("bystander", namespace, ["bystander"], replicas=2, priority=1000)])
+    stack.await_model(motley, "bystander", namespace, 90)
+
+    def seen() -> Any:
+        deployments = api.list("Deployment", namespace, "motley.dev/model=bystander")
+        pods = api.list("Pod", namespace, "motley.dev/model=bystander")
+        return (
+            [(one["metadata"]["uid"], one["metadata"]["generation"]) for one in deployments],
+            sorted(pod["metadata"]["uid"] for pod in pods),
+            operators.restarts(api),
+            [operators.metrics(pod)["motley_pass_failures_total"] for pod in operators.ready(api)],
+        )
+
+    before = seen()
+    yield
+    assert seen() == before
+
+
 @pytest.fixture(autouse=True)
 def clean_logs(request: pytest.FixtureRequest) -> Iterator[None]:
     """In no scenario is a call of the operator forbidden, or does a pass end in an error that nobody foresaw."""

@@ -7,7 +7,7 @@ import bad_objects
 import pytest
 import yaml
 
-from e2e import made, operators, stack
+from e2e import stack
 from e2e.api import Api
 from e2e.cluster import Cluster
 from e2e.waiting import wait_for
@@ -52,27 +52,6 @@ def await_reason(cluster: Cluster, api: Api, namespace: str, prefix: str, case: 
 
     condition = wait_for(said, f"{case.name}: {case.about} to say {case.reason}", 90, state)
     assert condition["message"], f"{case.name}: {case.reason} comes without a word on what to change"
-
-
-@pytest.fixture
-def bystander(motley: Cluster, api: Api, make_pool: Any, namespace: str) -> Iterator[None]:
-    """A good Model whose replicas, and an operator whose processes, are the same before and after."""
-    make_pool("bystander")
-    motley.apply([made.model("bystander", namespace, ["bystander"], replicas=2, priority=1000)])
-    stack.await_model(motley, "bystander", namespace, 90)
-
-    def seen() -> Any:
-        pods = api.list("Pod", namespace, "motley.dev/model=bystander")
-        deployments = api.list("Deployment", namespace, "motley.dev/model=bystander")
-        return (
-            sorted(pod["metadata"]["uid"] for pod in pods),
-            [(one["metadata"]["uid"], one["metadata"]["generation"]) for one in deployments],
-            operators.restarts(api),
-        )
-
-    before = seen()
-    yield
-    assert seen() == before
 
 
 @pytest.fixture

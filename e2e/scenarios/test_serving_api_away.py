@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -28,12 +29,21 @@ def names_listed(router: str) -> set[str]:
     return {model["id"] for model in httpx.get(f"{router}/v1/models", trust_env=False).json()["data"]}
 
 
+def what_happened(cluster: Cluster) -> str:
+    """To the routers and on the way to them."""
+    events = cluster.kubectl("-n", stack.NAMESPACE, "get", "events", "--sort-by=.lastTimestamp")
+    routers = ("-l", "app.kubernetes.io/name=motley-router", "--tail=40", "--prefix")
+    logs = cluster.kubectl("-n", stack.NAMESPACE, "logs", *routers)
+    return "\n".join([stack.state(cluster), events, logs, cluster.log("kube-proxy").read_text()[-4000:]])
+
+
 def test_serving_goes_on_while_the_api_server_is_away(
     with_api_server_in_the_end: Cluster, tiny: str, namespace: str, seconds_away: int
 ) -> None:
     cluster = with_api_server_in_the_end
     with Load(tiny, "tiny", lambda: stack.state(cluster)) as clients:
         clients.await_more(4)
+        stopped = datetime.now(UTC)
         cluster.stop("kube-apiserver")
         with pytest.raises(ClusterError):
             cluster.kubectl("get", "models", "--request-timeout=5s")
@@ -52,4 +62,4 @@ def test_serving_goes_on_while_the_api_server_is_away(
         )
         print(f"a change reached the routers {time.monotonic() - back:.1f} s after the API server's return")
         clients.await_more(4)
-    assert clients.failures == []
+    assert clients.failures == [], f"{clients.failures}\nstopped at {stopped}\n{what_happened(cluster)}"

@@ -98,14 +98,18 @@ def model(name: str, source: dict[str, str], namespace: str = NAMESPACE) -> dict
     }
 
 
+def shape_read(cluster: Cluster, name: str, seconds: float) -> dict[str, Any]:
+    return wait_for(
+        lambda: stack.model(cluster, name, NAMESPACE).get("status", {}).get("shape"),
+        f"the shape of Model {name}",
+        seconds,
+        lambda: stack.state(cluster, NAMESPACE),
+    )
+
+
 @pytest.mark.parametrize("name", READ)
 def test_the_shape_is_read(sources: Cluster, name: str) -> None:
-    found = wait_for(
-        lambda: stack.model(sources, name, NAMESPACE).get("status", {}).get("shape"),
-        f"the shape of Model {name}",
-        90,
-        lambda: stack.state(sources, NAMESPACE),
-    )
+    found = shape_read(sources, name, 90)
     config = json.loads((stack.MODELS / "tiny" / "config.json").read_text())
     assert (found["layers"], found["hiddenSize"]) == (config["num_hidden_layers"], config["hidden_size"])
     assert (found["kvHeads"], found["vocabSize"]) == (config["num_key_value_heads"], config["vocab_size"])
@@ -122,6 +126,12 @@ def test_what_cannot_be_read_is_said_with_what_to_do(sources: Cluster, name: str
     assert "mend spec.source, or give spec.shape" in message
     for words in NOT_READ[name][1]:
         assert words in message
+
+
+def test_a_mended_source_is_read_at_once(sources: Cluster) -> None:
+    mended = json.dumps({"spec": {"source": {"secretName": "hub"}}})
+    sources.kubectl("-n", NAMESPACE, "patch", "model", "no-token", "--type=merge", "-p", mended)
+    assert shape_read(sources, "no-token", 40)
 
 
 def test_an_inspection_downloads_one_small_file(sources: Cluster, servers: tuple[FakeHub, FakeBucket]) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from motley_operator import reasons
 from motley_operator.api import GPUPool, Model, Shape
-from motley_operator.fleet import FleetView, InspectionView, selects
+from motley_operator.fleet import FleetView, selects
 from motley_operator.reasons import Finding
 from motley_solver.hardware import gpu_named, shape_of_config
 
@@ -177,15 +177,12 @@ def _argument_not_allowed(model: Model, view: FleetView) -> Finding | None:
     return None
 
 
-def inspections_of(model: Model, view: FleetView) -> tuple[InspectionView, ...]:
-    """Those of its present source; what an older source had is of no interest."""
-    wanted = (model.metadata.namespace, model.metadata.name, source_of(model))
-    return tuple(job for job in view.inspections if (job.namespace, job.model, job.source) == wanted)
-
-
 def inspected(model: Model, view: FleetView) -> Shape | Finding | None:
     """What the inspection of the Model's present source found; None while it is not over."""
-    for job in inspections_of(model, view):
+    wanted = (model.metadata.namespace, model.metadata.name, source_of(model))
+    for job in view.inspections:
+        if (job.namespace, job.model, job.source) != wanted:
+            continue  # what an older source had is of no interest
         if job.failed:
             return _inspection_failed(model, job.message or "the Job failed")
         if job.succeeded:

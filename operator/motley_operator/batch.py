@@ -24,19 +24,16 @@ class Batcher:
     def due_in(self) -> float | None:
         """Seconds until a pass is due; None while nobody poked."""
         with self._changed:
-            return self._due_in()
-
-    def _due_in(self) -> float | None:
-        if self._first is None:
-            return None
-        return max(0.0, min(self._last + self._quiet, self._first + self._longest) - self._clock())
+            if self._first is None:
+                return None
+            return max(0.0, min(self._last + self._quiet, self._first + self._longest) - self._clock())
 
     def wait(self, timeout: float) -> bool:
         """Until a pass is due (True) or `timeout` seconds passed without a poke (False)."""
         deadline = self._clock() + timeout
         with self._changed:
             while True:
-                due = self._due_in()
+                due = self.due_in()
                 if due is not None and due <= 0:
                     self._first = None
                     return True

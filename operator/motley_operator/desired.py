@@ -1,11 +1,11 @@
 """Decision → what should be in the cluster after this pass: manifests in order, and what should go. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from motley_operator.admission import inspected, inspections_of, key_of, needs_inspection
-from motley_operator.api import GPUPool, Model
+from motley_operator.admission import inspected, key_of, needs_inspection
+from motley_operator.api import GPUPool, Model, Shape
 from motley_operator.fleet import DeploymentView, FleetView
 from motley_operator.formulation import Formulation
 from motley_operator.labels import DRAIN_FINALIZER
@@ -19,7 +19,12 @@ from motley_operator.manifests import (
     service,
 )
 from motley_operator.planning import Decision
-from motley_operator.reasons import HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, SERVED_NAME_TAKEN, Finding
+from motley_operator.reasons import (
+    ARGUMENT_NOT_ALLOWED,
+    HOST_PATH_NOT_ALLOWED,
+    IMAGE_NOT_ALLOWED,
+    SERVED_NAME_TAKEN,
+)
 from motley_operator.rollout import PATIENCE, Step, next_step
 from motley_operator.settings import Settings
 
@@ -46,25 +51,33 @@ class Desired:
 
 def desired(view: FleetView, formulation: Formulation, decision: Decision, settings: Settings) -> Desired:
     plan = decision.active
-    jobs, reading = _inspections(view, formulation, settings)
+    jobs = _inspections(view, formulation, settings)
     drains = {pool.metadata.name: _drain(pool, view) for pool in view.pools}
-    if plan is None:
-        return Desired(manifests=jobs, drains=drains, settled=not reading)
-    groups = groups_of(plan, formulation.models, {pool.metadata.name: pool for pool in view.pools}, settings)
     held = _held(view)
+    if plan is None:  # what serves stays as it is
+        superfluous = _superfluous(view, {reference(manifest) for _, manifest in jobs}, held)
+        gone = tuple(one for one in superfluous if one[0] == "Job")
+        return Desired(manifests=jobs, gone=gone, drains=drains, settled=not _reading(view, jobs))
+    groups = groups_of(plan, formulation.models, {pool.metadata.name: pool for pool in view.pools}, settings)
     step = next_step(groups, _reachable(view), plan, held)
     models = [model for key, model in formulation.models.items() if key not in held]
     manifests = (*jobs, *_of_models(models, groups, step, decision, settings))
-    kept = {reference(manifest) for _, manifest in manifests} | reading
+    kept = {reference(manifest) for _, manifest in manifests}
     kept |= {(kind, one.namespace, one.name) for one, _ in step.shrinking for kind in ("Deployment", "Service")}
     return Desired(
         groups=groups,
         manifests=manifests,
         scales=tuple((one, replicas) for one, replicas in step.shrinking if replicas != one.replicas),
-        gone=tuple(one for one, model in sorted(view.owned.items(), key=str) if one not in kept and model not in held),
+        gone=tuple(_superfluous(view, kept, held)),
         drains=drains,
-        settled=not (reading or step.shrinking or step.gone or _draining(view, drains) or _just_left_waiting(view)),
+        settled=not (
+            _reading(view, jobs) or step.shrinking or step.gone or _draining(view, drains) or _just_left_waiting(view)
+        ),
     )
+
+
+def _superfluous(view: FleetView, kept: Container[Reference], held: Container[str]) -> Iterator[Reference]:
+    return (one for one, model in sorted(view.owned.items(), key=str) if one not in kept and model not in held)
 
 
 def _reachable(view: FleetView) -> FleetView:
@@ -80,6 +93,12 @@ def _held(view: FleetView) -> set[str]:
     pools = {one.name for one in view.unreadable if one.kind == "GPUPool"}
     models = {f"{one.namespace}/{one.name}" for one in view.unreadable if one.kind == "Model"}
     return models | {f"{one.namespace}/{one.model}" for one in view.deployments if one.pool in pools}
+
+
+def _reading(view: FleetView, jobs: Iterable[tuple[str, Manifest]]) -> bool:
+    """Whether a config.json is being read: a Job that failed is over until it is made anew."""
+    over = {("Job", job.namespace, job.name) for job in view.inspections if job.failed or job.succeeded}
+    return any(reference(job) not in over for _, job in jobs)
 
 
 def _draining(view: FleetView, drains: Mapping[str, bool]) -> bool:
@@ -114,29 +133,24 @@ def _of_models(
         yield from ((key_of(model), manifest) for manifest in objects)
 
 
-def _inspections(
-    view: FleetView, formulation: Formulation, settings: Settings
-) -> tuple[tuple[tuple[str, Manifest], ...], set[Reference]]:
-    """Jobs for Models whose shape must be read, and those under way. A failed one stays until its time is over, so that
-    it is repeated at intervals; one that succeeded has done its work."""
-    refused = {HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, SERVED_NAME_TAKEN}
+_NOT_INSPECTED = {HOST_PATH_NOT_ALLOWED, IMAGE_NOT_ALLOWED, ARGUMENT_NOT_ALLOWED, SERVED_NAME_TAKEN}
+
+
+def _inspections(view: FleetView, formulation: Formulation, settings: Settings) -> tuple[tuple[str, Manifest], ...]:
+    """Jobs for Models whose shape must be read. A Job's name follows from all that it runs with: while that stays, a
+    failed one is left until its time is over, so that it is repeated at intervals; where it changes, another runs at
+    once. One that succeeded has done its work."""
     manifests: list[tuple[str, Manifest]] = []
-    under_way: set[Reference] = set()
     for model in view.models:
         finding = formulation.findings.get(key_of(model))
-        allowed = model.metadata.deletion_timestamp is None and (finding is None or finding.reason not in refused)
-        if not allowed or not needs_inspection(model):
+        refused = finding is not None and finding.reason in _NOT_INSPECTED
+        if refused or model.metadata.deletion_timestamp is not None or not needs_inspection(model):
             continue
-        found = inspected(model, view)
-        if isinstance(found, Finding):
-            under_way |= {("Job", job.namespace, job.name) for job in inspections_of(model, view)}
-        elif found is None:
+        if not isinstance(inspected(model, view), Shape):
             wanted = model.spec.placement.pools
             pools = [pool for name, pool in formulation.pools.items() if not wanted or name in wanted]
-            job = inspection_job(model, pools, settings)
-            manifests.append((key_of(model), job))
-            under_way.add(reference(job))
-    return tuple(manifests), under_way
+            manifests.append((key_of(model), inspection_job(model, pools, settings)))
+    return tuple(manifests)
 
 
 def _drain(pool: GPUPool, view: FleetView) -> bool:

@@ -1,5 +1,5 @@
-"""kopf: watches, and nothing else. Every event pokes the batcher; what an event says is not used, since a pass lists
-everything anew. kopf writes nothing to the cluster."""
+"""kopf: watches, and nothing else. An event with news pokes the batcher; what else it says is not used, since a pass
+lists everything anew. kopf writes nothing to the cluster."""
 
 import asyncio
 import threading

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from fleets import model, pool, view_of
+from fleets import SOURCE, model, pool, view_of
 
 from motley_operator.admission import inspected
 from motley_operator.api import Shape
@@ -142,7 +142,7 @@ def test_the_operator_reads_the_inspections_message(name: str) -> None:
     config = CONFIGS[name]
     message = json.dumps({"config": reduced(config)}, separators=(",", ":"))
     view = view_of(pool(), model("chat", {"shape": None}))
-    job = InspectionView("team", "j", "chat", "hf://example/chat-8b", True, False, message, "")
+    job = InspectionView("team", "j", "chat", SOURCE, True, False, message, "")
     found = inspected(view.models[0], replace(view, inspections=(job,)))
     assert isinstance(found, Shape)
     assert ModelShape(**found.model_dump()) == shape_of_config(config)

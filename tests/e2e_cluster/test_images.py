@@ -72,3 +72,8 @@ def test_no_image_runs_as_root() -> None:
     for recipe in images.RECIPES.glob("*.Containerfile"):
         text = recipe.read_text()
         assert recipe.name == "base.Containerfile" or "\nUSER 65" in text, recipe.name
+
+
+def test_a_built_image_is_copied_without_a_mount_that_stays() -> None:
+    where, _, image = images.stored("localhost/motley-router:dev").partition("]")
+    assert where.endswith(":overlay.skip_mount_home=true") and image == "localhost/motley-router:dev"

@@ -4,7 +4,7 @@ from typing import Any
 
 import fleets
 import pytest
-from fleets import A100, CPU, declared, model, pool, profile, view_of
+from fleets import A100, CPU, RACK, declared, model, pool, profile, view_of
 
 from motley_operator import declarations
 from motley_operator.api.plan import PlannedAllocation
@@ -119,8 +119,6 @@ def test_of_equal_declarations_nothing_is_asked_twice(monkeypatch: pytest.Monkey
 
 
 # Prefill and decode on engines of their own
-
-RACK = {"fabric": {"name": "rack", "bandwidthGBs": "50"}}
 
 
 def roles(*objects: dict[str, Any], disaggregated: bool = True) -> list[tuple[str, str]]:

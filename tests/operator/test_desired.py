@@ -4,7 +4,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fleets import A100, fleet, model, node, planned, pod, pool, profile, unschedulable, view_of, with_plan
+from fleets import (
+    A100,
+    SOURCE,
+    deployed,
+    fleet,
+    model,
+    node,
+    planned,
+    pod,
+    pool,
+    profile,
+    unschedulable,
+    view_of,
+    with_plan,
+)
 
 from motley_operator.desired import Desired, desired, reference
 from motley_operator.fleet import DeploymentView, FleetView, InspectionView, Unreadable
@@ -14,7 +28,6 @@ from motley_operator.planning import Decision
 from motley_operator.settings import Settings
 
 OBJECTS = (pool("l4"), model(), profile(), *(node(f"n{n}") for n in range(4)))
-SOURCE = "hf://example/chat-8b"
 
 
 def wanted(view: FleetView, **changes: Any) -> Desired:
@@ -28,22 +41,6 @@ def in_force(*objects: dict[str, Any], **changes: Any) -> FleetView:
 
 def kinds(found: Desired, about: str = "") -> list[str]:
     return [manifest["kind"] for key, manifest in found.manifests if about in key]
-
-
-def deployed(found: Desired, ready: bool = True) -> tuple[DeploymentView, ...]:
-    return tuple(
-        DeploymentView(
-            "team",
-            group.name,
-            group.model.metadata.name,
-            group.allocation.pool,
-            1,
-            group.fingerprint,
-            group.allocation.replicas,
-            group.allocation.replicas if ready else 0,
-        )
-        for group in found.groups
-    )
 
 
 def owned(*deployments: DeploymentView) -> dict[tuple[str, str | None, str], str]:
@@ -119,7 +116,7 @@ def test_a_leaving_group_keeps_deployment_and_service_until_its_successor_is_up(
     view = in_force(*OBJECTS)
     waiting = wanted(replace(view, deployments=(OLD,), owned=owned(OLD)))
     assert (waiting.gone, waiting.scales, waiting.settled) == ((), (), False)
-    new = deployed(waiting)
+    new = tuple(map(deployed, waiting.groups))
     unreachable = wanted(replace(view, deployments=(OLD, *new), owned=owned(OLD)))
     assert unreachable.gone == (), "the successor has no Service yet"
     done = wanted(replace(view, deployments=(OLD, *new), owned=owned(OLD, *new)))
@@ -144,7 +141,7 @@ def test_a_leaving_group_makes_room_where_new_pods_find_none() -> None:
 
 def test_a_model_that_cannot_be_read_keeps_everything() -> None:
     view = in_force(*OBJECTS)
-    everything = deployed(wanted(view))
+    everything = tuple(map(deployed, wanted(view).groups))
     unread = replace(
         view,
         models=(),
@@ -158,7 +155,7 @@ def test_a_model_that_cannot_be_read_keeps_everything() -> None:
 
 def test_a_pool_that_cannot_be_read_moves_nothing() -> None:
     view = in_force(*OBJECTS)
-    everything = deployed(wanted(view))
+    everything = tuple(map(deployed, wanted(view).groups))
     unread = replace(
         view,
         pools=(),
@@ -221,34 +218,61 @@ def test_a_model_without_a_shape_is_inspected() -> None:
         {"source": {"uri": "file:///etc"}},
         {"cache": {"hostPath": "/etc"}},
         {"engine": {"image": "evil"}},
+        {"engine": {"args": ["--trust-remote-code"]}},
+        {"engine": {"env": [{"name": "LD_PRELOAD", "value": "/cache/evil.so"}]}},
         {"servedName": "taken"},
     ],
 )
 def test_what_is_not_allowed_is_not_inspected(spec: dict[str, Any]) -> None:
-    others = fleet({"allowedImages": ["good"]}), pool(), model("owner", {"servedName": "taken"}, age=90)
-    assert reading(view_of(*others, model("chat", {"shape": None, **spec}))) == []
-
-
-def test_a_forbidden_argument_or_variable_is_not_run_for_an_inspection_either() -> None:
-    limits = fleet({"allowedArguments": ["--seed"]})
-    raw = model("chat", {"shape": None, "engine": {"args": ["--trust-remote-code"]}})
-    view = view_of(limits, pool(), raw)
-    found = desired(view, formulated(view), Decision(None), Settings())
-    for _, job in found.manifests:  # it may read the shape, as long as the engine's arguments have no effect on it
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        assert container["command"][-1] == "motley_worker.inspect"
+    limits = fleet({"allowedImages": ["good"], "allowedArguments": ["--seed"]})
+    owner = model("owner", {"servedName": "taken"}, age=90)
+    assert reading(view_of(limits, pool(), owner, model("chat", {"shape": None, **spec}))) == []
 
 
 def test_a_model_that_is_being_deleted_is_not_inspected() -> None:
     assert reading(view_of(pool(), model("chat", {"shape": None}, deletionTimestamp="2026-03-01T11:00:00Z"))) == []
 
 
-def test_a_failed_inspection_is_kept_and_not_repeated_at_once() -> None:
-    view = in_force(*OBJECTS, model("read", {"shape": None, "source": {"uri": "hf://else/x"}}))
-    job = InspectionView("team", "inspect-read-1", "read", "hf://else/x", False, True, "no such repository", "")
-    key = ("Job", "team", "inspect-read-1")
-    found = wanted(replace(view, inspections=(job,), owned={key: "team/read"}))
-    assert "Job" not in kinds(found) and key not in found.gone
+def failed(job: dict[str, Any], view: FleetView) -> FleetView:
+    """With the Job of Model team/read in the cluster, which could not read the config.json."""
+    name, source = job["metadata"]["name"], job["metadata"]["annotations"]["motley.dev/source"]
+    seen = InspectionView("team", name, "read", source, False, True, "no such repository", "")
+    return replace(view, inspections=(seen,), owned={("Job", "team", name): "team/read"})
+
+
+def job_of(found: Desired) -> dict[str, Any]:
+    (job,) = (manifest for _, manifest in found.manifests if manifest["kind"] == "Job")
+    return dict(job)
+
+
+UNREAD = {"shape": None, "source": {"uri": "hf://else/x", "secretName": "hub"}}
+
+
+def test_a_failed_inspection_is_left_until_its_time_is_over() -> None:
+    view = in_force(*OBJECTS, model("read", UNREAD))
+    job = job_of(wanted(view))
+    found = wanted(failed(job, view))
+    assert job_of(found) == job and found.gone == ()
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": {"secretName": "mended"}}, {"imagePullSecrets": ["mended"]}, {"engine": {"image": "mended"}}]
+)
+@pytest.mark.parametrize("with_a_plan", [True, False])
+def test_a_failed_inspection_makes_way_when_what_it_ran_with_changes(change: dict[str, Any], with_a_plan: bool) -> None:
+    def found(view: FleetView) -> Desired:
+        return wanted(view) if with_a_plan else desired(view, formulated(view), Decision(None), Settings())
+
+    job = job_of(found(in_force(*OBJECTS, model("read", UNREAD))))
+    after = found(failed(job, in_force(*OBJECTS, model("read", UNREAD, change))))
+    assert job_of(after)["metadata"]["name"] != job["metadata"]["name"]
+    assert after.gone == (reference(job),)
+
+
+def test_other_traffic_does_not_repeat_a_failed_inspection() -> None:
+    job = job_of(wanted(in_force(*OBJECTS, model("read", UNREAD))))
+    busier = model("read", UNREAD, {"traffic": {"rate": "9"}})
+    assert job_of(wanted(in_force(*OBJECTS, busier))) == job
 
 
 def test_an_inspection_that_has_done_its_work_goes() -> None:
@@ -280,14 +304,25 @@ def test_an_inspection_runs_only_where_the_model_may() -> None:
 
 def test_the_next_pass_can_wait_once_everything_is_up() -> None:
     view = in_force(*OBJECTS)
-    assert wanted(replace(view, deployments=deployed(wanted(view)))).settled
+    assert wanted(replace(view, deployments=tuple(map(deployed, wanted(view).groups)))).settled
+
+
+def test_there_is_no_hurry_while_an_inspection_that_failed_waits_for_its_next_try() -> None:
+    view = in_force(*OBJECTS, model("read", UNREAD))
+    view = replace(view, deployments=tuple(map(deployed, wanted(view).groups)))
+    job = job_of(wanted(view))
+    assert not wanted(view).settled, "it is being read"
+    after = failed(job, view)
+    assert wanted(after).settled
+    mended = view_of(model("read", UNREAD, {"source": {"secretName": "mended"}})).models
+    assert not wanted(replace(after, models=(*after.models[:1], *mended))).settled, "it is read at once"
 
 
 @pytest.mark.parametrize(("since", "settled"), [("2026-03-01T11:59:50Z", False), ("2026-03-01T11:00:00Z", True)])
 def test_a_pod_that_waits_for_nodes_for_long_is_no_reason_to_hurry(since: str, settled: bool) -> None:
     view = in_force(*OBJECTS)
     waiting = view_of(pod("p", unschedulable(since), model="chat", pool="l4")).pods
-    assert wanted(replace(view, pods=waiting, deployments=deployed(wanted(view)))).settled is settled
+    assert wanted(replace(view, pods=waiting, deployments=tuple(map(deployed, wanted(view).groups)))).settled is settled
 
 
 def test_equal_views_make_equal_wishes() -> None:

@@ -5,26 +5,10 @@ from typing import Any
 
 import fleets
 import pytest
-from fleets import model, node, pod, pool, view_of
+from fleets import MODEL_OWNER, deployment, model, node, pod, pool, view_of
 
 from motley_operator.fleet import TrafficView, fleet_view, inspection_view, selects
 from motley_operator.labels import MODEL, SOURCE
-
-MODEL_OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
-
-
-def deployment(name: str = "chat-l4-tp1", **labels: str) -> dict[str, Any]:
-    return {
-        "kind": "Deployment",
-        "metadata": {
-            "name": name,
-            "namespace": "team",
-            "labels": {f"motley.dev/{key.replace('_', '-')}": value for key, value in labels.items()},
-            "ownerReferences": [MODEL_OWNER],
-        },
-        "spec": {"replicas": 3},
-        "status": {"readyReplicas": 2},
-    }
 
 
 def container(**state: Any) -> dict[str, Any]:

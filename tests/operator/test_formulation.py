@@ -5,7 +5,7 @@ from typing import Any
 
 import fleets
 import pytest
-from fleets import A100, model, pool, profile, view_of
+from fleets import A100, RACK, deployment, model, pool, profile, view_of
 
 from motley_operator import reasons
 from motley_operator.declarations import configuration_key
@@ -76,7 +76,6 @@ def test_a_refused_model_does_not_hide_the_others() -> None:
 
 # Modes
 
-RACK = {"fabric": {"name": "rack", "bandwidthGBs": "50"}}
 APART = model("chat", {"placement": {"modes": ["Disaggregated"]}})
 
 
@@ -128,26 +127,10 @@ def test_a_profile_beyond_all_measure_stops_only_the_models_of_its_shape() -> No
 
 # What runs
 
-OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
-
 
 def running(*deployments: tuple[str, str, str, int]) -> tuple[Running, ...]:
     raw = [
-        {
-            "kind": "Deployment",
-            "metadata": {
-                "name": f"{name}-{number}",
-                "namespace": "team",
-                "ownerReferences": [OWNER],
-                "labels": {
-                    "motley.dev/model": name,
-                    "motley.dev/pool": on,
-                    "motley.dev/tensor-parallel": degree,
-                    "motley.dev/configuration": str(number),
-                },
-            },
-            "spec": {"replicas": replicas},
-        }
+        deployment(f"{name}-{number}", replicas, model=name, pool=on, tensor_parallel=degree, configuration=str(number))
         for number, (name, on, degree, replicas) in enumerate(deployments)
     ]
     return formulated(view_of(pool(), model(), *raw)).running

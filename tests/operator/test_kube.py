@@ -1,11 +1,10 @@
 """The door to the Kubernetes API, against a server on loopback that misbehaves on command."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_api_server import Answer, FakeApiServer
-from kubernetes import client
+from fake_api_server import Answer, FakeApiServer, kube_at
 
 from motley_operator import kube as kube_module
 from motley_operator import metrics
@@ -16,24 +15,6 @@ from motley_operator.kube import APPLY, KIND, MERGE, PAGE, Kube
 MODEL = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "metadata": {"name": "chat", "namespace": "team"}}
 POOL = {"kind": "GPUPool", "metadata": {"name": "l4", "resourceVersion": "7"}}
 MODELS = "/apis/motley.dev/v1alpha1/namespaces/team/models"
-
-
-@pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with FakeApiServer() as running:
-        yield running
-
-
-def kube_at(url: str, may_write: Callable[[], None] = lambda: None) -> Kube:
-    configuration = client.Configuration()
-    configuration.host = url
-    configuration.retries = False
-    return Kube(client.ApiClient(configuration), may_write)
-
-
-@pytest.fixture
-def kube(server: FakeApiServer) -> Kube:
-    return kube_at(server.url)
 
 
 def status(code: int, message: str = "because") -> Answer:

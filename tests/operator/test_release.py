@@ -1,28 +1,12 @@
 """After the operator is uninstalled no pool may be stuck in deletion."""
 
-from collections.abc import Iterator
-
 import pytest
 from fake_api_server import Answer, FakeApiServer
-from kubernetes import client
 
 from motley_operator.errors import ApiError
 from motley_operator.kube import Kube
 from motley_operator.labels import DRAIN_FINALIZER
 from motley_operator.release import release
-
-
-@pytest.fixture
-def server() -> Iterator[FakeApiServer]:
-    with FakeApiServer() as running:
-        yield running
-
-
-@pytest.fixture
-def kube(server: FakeApiServer) -> Kube:
-    configuration = client.Configuration()
-    configuration.host = server.url
-    return Kube(client.ApiClient(configuration))
 
 
 def pools(*finalizers: list[str] | None) -> Answer:

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from motley_operator.api import Fleet, GPUPool, Metadata, Model
+from motley_operator.api import GPUPool, Model
 from motley_operator.api.plan import EngineSettings, PlannedAllocation
-from motley_operator.fleet import DeploymentView, FleetView, NodeView, PodView
+from motley_operator.fleet import NO_FLEET, DeploymentView, FleetView, NodeView, PodView
 from motley_operator.manifests import Group
 from motley_operator.repacking import GIVE_UP, stepping_aside
 
@@ -76,7 +76,7 @@ def aside(*placed: Placed, replicas: dict[int, int] | None = None) -> dict[str, 
     counts = {one.degree: one.replicas for one in placed} | (replicas or {})
     view = FleetView(
         now=NOW,
-        fleet=Fleet(metadata=Metadata(name="default")),
+        fleet=NO_FLEET,
         pools=(POOL,),
         nodes=tuple(NodeView(name, {"pool": "six"}, True) for name in ("a", "b")),
         deployments=tuple(

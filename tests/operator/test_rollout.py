@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
-from fleets import plan
-from rollouts import Cluster, Want, deployed, old, plan_for, roll_out, rolled_out, running
+from fleets import deployed, plan
+from rollouts import Cluster, Want, old, plan_for, roll_out, rolled_out, running
 
 from motley_operator.rollout import PATIENCE, Step, crowded_pools, next_step
 

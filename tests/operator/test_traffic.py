@@ -1,10 +1,10 @@
 """What the routers measured, and what else may answer at their addresses."""
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import pytest
+from fake_api_server import Answer, FakeApiServer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -73,50 +73,25 @@ def test_no_text_stops_the_pass(text: str) -> None:
     assert set(merged([text, metrics()])) <= {"team/chat"}
 
 
-class FakeRouter(ThreadingHTTPServer):
-    def __init__(self, status: int, body: bytes) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
-
-
 @pytest.fixture
-def routers() -> Iterator[list[FakeRouter]]:
-    found = [
-        FakeRouter(200, metrics(attainment=1).encode()),
-        FakeRouter(500, metrics("wrong/one").encode()),
-        FakeRouter(200, b"\xff\xfe not metrics"),
-        FakeRouter(200, metrics(attainment=0.5).encode()),
+def routers() -> Iterator[list[str]]:
+    """Addresses."""
+    answers = [
+        Answer(200, metrics(attainment=1).encode()),
+        Answer(500, metrics("wrong/one").encode()),
+        Answer(200, b"\xff\xfe not metrics"),
+        Answer(200, metrics(attainment=0.5).encode()),
     ]
-    threads = [threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01}) for one in found]
-    for thread in threads:
-        thread.start()
-    yield found
-    for one in found:
-        one.shutdown()
-        one.server_close()
-    for thread in threads:
-        thread.join()
+    with ExitStack() as running:
+        yield [running.enter_context(FakeApiServer(one)).url.removeprefix("http://") for one in answers]
 
 
 def test_a_router_that_answers_wrongly_or_not_at_all_is_left_out(
-    routers: list[FakeRouter], monkeypatch: pytest.MonkeyPatch
+    routers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(traffic, "TIMEOUT_SECONDS", 1.0)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # the cluster's own addresses need no proxy
-    found = observed([*(one.address for one in routers), "127.0.0.1:1"])
+    found = observed([*routers, "127.0.0.1:1"])
     assert found == {"team/chat": TrafficView(20, 0.75)}
 
 

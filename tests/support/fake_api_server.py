@@ -1,12 +1,18 @@
-"""A loopback HTTP server in the API server's place that answers what it is told, misbehaviour included."""
+"""A loopback HTTP server in the place of the API server, or of a router, that answers what it is told, misbehaviour
+included."""
 
 import json
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+
+from kubernetes import client
+
+from motley_operator.kube import Kube
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,13 @@ class FakeApiServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         self._thread.join()
+
+
+def kube_at(url: str, may_write: Callable[[], None] = lambda: None) -> Kube:
+    configuration = client.Configuration()
+    configuration.host = url
+    configuration.retries = False
+    return Kube(client.ApiClient(configuration), may_write)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+from motley_operator.admission import admitted_models
 from motley_operator.api import GPUPool, Metadata, Model, Plan, PlanSpec
 from motley_operator.api.plan import EngineSettings, PlannedAllocation, PlannedNodes
 from motley_operator.declarations import Declaration
-from motley_operator.fleet import FleetView, TrafficView, fleet_view
+from motley_operator.fleet import DeploymentView, FleetView, TrafficView, fleet_view
 from motley_operator.formulation import Formulation, formulated
+from motley_operator.manifests import Group
 from motley_operator.planning import Decision, decision, digest_of
 from motley_solver import comparisons, ilp
 from motley_solver.plan import Outcome
@@ -28,6 +30,7 @@ SHAPE: Json = {
     "intermediateSize": 14336,
     "vocabSize": 128256,
 }
+SOURCE = "hf://example/chat-8b"
 SIZES: list[Json] = [
     {"inputTokens": 500, "outputTokens": 200, "weight": "3"},
     {"inputTokens": 4000, "outputTokens": 200, "weight": "1"},
@@ -80,6 +83,7 @@ def pool(name: str = "l4", *spec: Mapping[str, Any], age: int = 50, **metadata: 
     return _resource("GPUPool", name, None, merged(base, *spec), age, metadata)
 
 
+RACK = {"fabric": {"name": "rack", "bandwidthGBs": "50"}}
 A100 = {
     "gpu": "A100",
     "node": {"gpus": 2, "cpu": "48", "memory": "400Gi"},
@@ -93,7 +97,7 @@ def model(
     name: str = "chat", *spec: Mapping[str, Any], namespace: str = "team", age: int = 50, **metadata: Any
 ) -> Json:
     base = {
-        "source": {"uri": "hf://example/chat-8b"},
+        "source": {"uri": SOURCE},
         "shape": SHAPE,
         "slo": {"ttft": "1s", "tpot": "100ms", "attainment": "0.99"},
         "traffic": {"rate": "4", "sizes": SIZES},
@@ -120,6 +124,24 @@ def profile(name: str = "chat-l4", *spec: Mapping[str, Any]) -> Json:
 def node(name: str, pool: str = "l4", ready: bool = True) -> Json:
     status = {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}
     return {"kind": "Node", "metadata": {"name": name, "labels": {"pool": pool}}, "status": status}
+
+
+MODEL_OWNER = {"apiVersion": "motley.dev/v1alpha1", "kind": "Model", "name": "chat", "uid": "u", "controller": True}
+
+
+def deployment(name: str = "chat-l4-tp1", replicas: int = 3, **labels: str) -> Json:
+    """A group of engine replicas, two of them ready. `labels` by their last part: `model`, `tensor_parallel`."""
+    return {
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": "team",
+            "labels": {f"motley.dev/{key.replace('_', '-')}": value for key, value in labels.items()},
+            "ownerReferences": [MODEL_OWNER],
+        },
+        "spec": {"replicas": replicas},
+        "status": {"readyReplicas": 2},
+    }
 
 
 def pod(name: str, *overrides: Mapping[str, Any], namespace: str = "team", **labels: str) -> Json:
@@ -198,6 +220,21 @@ def plan(
     )
 
 
+def deployed(group: Group, ready: int | None = None) -> DeploymentView:
+    """As the cluster has it, with so many ready replicas; if not given, all of them."""
+    one = group.allocation
+    return DeploymentView(
+        namespace=group.model.metadata.namespace or "",
+        name=group.name,
+        model=group.model.metadata.name,
+        pool=one.pool,
+        tensor_parallel=one.tensor_parallel,
+        configuration=group.fingerprint,
+        replicas=one.replicas,
+        ready=one.replicas if ready is None else ready,
+    )
+
+
 def pools_of(*raw: Json) -> dict[str, GPUPool]:
     return {one["metadata"]["name"]: GPUPool.model_validate(one) for one in raw}
 
@@ -205,3 +242,8 @@ def pools_of(*raw: Json) -> dict[str, GPUPool]:
 def models_of(*raw: Json) -> dict[str, Model]:
     found = [Model.model_validate(one) for one in raw]
     return {one.key: one for one in found}
+
+
+def about_models(*objects: Json) -> dict[str, str]:
+    """Why Models take no part in planning: the reason, by kind and key."""
+    return {key: finding.reason for key, finding in admitted_models(view_of(*objects))[1].items()}

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from fleets import NOW, allocation, model, models_of, plan, pool, pools_of
+from fleets import NOW, allocation, deployed, model, models_of, plan, pool, pools_of
 
-from motley_operator.api import Fleet, Metadata, Plan
-from motley_operator.fleet import DeploymentView, FleetView, NodeView, PodView
+from motley_operator.api import Plan
+from motley_operator.fleet import NO_FLEET, DeploymentView, FleetView, NodeView, PodView
 from motley_operator.manifests import Group
 from motley_operator.rollout import Step, crowded_pools, next_step
 
@@ -73,7 +73,7 @@ class Cluster:
         ready = {name: sum(p.ready for p in self.pods if p.deployment.name == name) for name in self.deployments}
         return FleetView(
             now=self.now,
-            fleet=Fleet(metadata=Metadata(name="default")),
+            fleet=NO_FLEET,
             pools=tuple(pools_of(*(pool(name, {"node": {"gpus": g}}) for name, (_, g) in self.pools.items())).values()),
             nodes=tuple(
                 NodeView(f"{name}-{n}", {"pool": name}, True)
@@ -151,13 +151,6 @@ class Cluster:
 
     def ready(self, model: str) -> int:
         return sum(one.ready for one in self.pods if one.deployment.model == model)
-
-
-def deployed(group: Group) -> DeploymentView:
-    one = group.allocation
-    return DeploymentView(
-        "team", group.name, group.model.metadata.name, one.pool, one.tensor_parallel, group.name, 0, 0
-    )
 
 
 def nodes_for(wants: Iterable[Want], gpus: int) -> int:

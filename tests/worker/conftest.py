@@ -10,10 +10,6 @@ from fake_hub import FakeHub
 from loopback import running
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "engine: starts vLLM, which takes about a minute")
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with running(FakeHub()) as server:

@@ -1,14 +1,11 @@
 import json
 from pathlib import Path
 
+from folders import contents
 from tokenizers import Tokenizer
 
 from e2e import tiny_model
 from motley_worker.sources import fetch
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_one_seed_gives_one_model(tmp_path: Path) -> None:

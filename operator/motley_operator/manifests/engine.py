@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motley_operator.api import GPUPool, Model, Plan
-from motley_operator.api.plan import EngineSettings, PlannedAllocation
+from motley_operator.api.plan import PlannedAllocation
 from motley_operator.declarations import replica_resources
 from motley_operator.labels import COMPONENT, CONFIGURATION, MANAGED, MODEL, POOL, ROLE, TENSOR_PARALLEL
-from motley_operator.manifests.pods import (
-    CONTAINER_SECURITY,
-    POD_SECURITY,
-    Manifest,
-    env_from,
-    env_of,
-    pull_secrets,
-    storage_of,
-)
+from motley_operator.manifests.pods import Manifest, pod_spec, worker_config
 from motley_operator.settings import Settings
 
 HTTP_PORT = 8000
@@ -84,67 +76,24 @@ def _name(model: Model, allocation: PlannedAllocation, fingerprint: str) -> str:
     return f"{prefix[:51].rstrip('-')}-{fingerprint}"
 
 
-def worker_config(
-    model: Model, engine: EngineSettings, tensor_parallel: int, device: str, drain_seconds: int
-) -> dict[str, Any]:
-    """What `motley_worker.config.WorkerConfig` reads."""
-    spec = model.spec
-    return {
-        "model": model.key,
-        "servedName": model.served_name,
-        "source": spec.source.uri,
-        "revision": spec.source.revision,
-        "dtype": spec.dtype,
-        "quantization": spec.quantization,
-        "kvDtype": spec.kv_dtype,
-        "maxModelLen": engine.max_model_len,
-        "tensorParallel": tensor_parallel,
-        "maxNumBatchedTokens": engine.max_num_batched_tokens,
-        "maxNumSeqs": engine.max_num_seqs,
-        "device": device,
-        "extraArgs": list(spec.engine.args),
-        "drainSeconds": drain_seconds,
-    }
-
-
 def _pod_spec(model: Model, allocation: PlannedAllocation, pool: GPUPool, settings: Settings) -> Manifest:
-    volumes, mounts = storage_of(model, settings)
     config = worker_config(
         model, allocation.engine, allocation.tensor_parallel, pool.spec.device, settings.drain_seconds
     )
     container = {
-        "name": "engine",
-        "image": model.spec.engine.image or settings.engine_image,
-        "imagePullPolicy": settings.engine_image_pull_policy,
-        "command": [settings.engine_python, "-m", "motley_worker.launch"],
-        "env": env_of(model, settings, config),
-        "envFrom": env_from(model),
         "ports": [{"name": "http", "containerPort": HTTP_PORT}, {"name": "health", "containerPort": HEALTH_PORT}],
         "resources": _resources(model, allocation, pool),
-        "volumeMounts": mounts,
-        "securityContext": CONTAINER_SECURITY,
         "startupProbe": _probe("/startup", period=2, failures=STARTUP_SECONDS // 2),
         "readinessProbe": _probe("/ready", period=2, failures=1),
         "livenessProbe": _probe("/live", period=10, failures=3),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRESTOP_SECONDS}}},
-        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     return {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **pod_spec("engine", "launch", model, [pool], settings, config, container),
         "nodeSelector": dict(pool.spec.node_selector),
-        "tolerations": tolerations(pool),
         "affinity": _packing(pool),
-        "securityContext": POD_SECURITY,
-        "imagePullSecrets": pull_secrets(model),
         "terminationGracePeriodSeconds": settings.drain_seconds + 30,
-        "containers": [container],
-        "volumes": volumes,
     }
-
-
-def tolerations(pool: GPUPool) -> list[Manifest]:
-    return [toleration.to_json() for toleration in pool.spec.tolerations]
 
 
 def _resources(model: Model, allocation: PlannedAllocation, pool: GPUPool) -> Manifest:

@@ -8,22 +8,12 @@ from motley_operator.admission import source_of
 from motley_operator.api import GPUPool, Model
 from motley_operator.api.plan import EngineSettings
 from motley_operator.labels import COMPONENT, MANAGED, MODEL, SOURCE
-from motley_operator.manifests.engine import tolerations, worker_config
-from motley_operator.manifests.pods import (
-    CONTAINER_SECURITY,
-    POD_SECURITY,
-    Manifest,
-    env_from,
-    env_of,
-    owner_of,
-    pull_secrets,
-    storage_of,
-)
+from motley_operator.manifests.pods import Manifest, owner_of, pod_spec, worker_config
 from motley_operator.settings import Settings
 
-RETRY_SECONDS = 300
-"""A finished Job is removed after this long; if the shape is still unknown, it is tried again."""
-
+RETRY_SECONDS = 60
+"""A finished Job is removed after this long, and made again if the shape is still unknown: a Secret or a claim may have
+been mended, and the operator may read neither."""
 
 _GIVE_UP = {
     "action": "FailJob",
@@ -34,43 +24,26 @@ _GIVE_UP = {
 
 def inspection_job(model: Model, pools: Sequence[GPUPool], settings: Settings) -> Manifest:
     """Runs on any node of the pools that the Model may use: these can read its source."""
-    volumes, mounts = storage_of(model, settings)
     labels = {**MANAGED, COMPONENT: "inspection", MODEL: model.metadata.name}
     settings_of_no_engine = EngineSettings(
         max_num_batched_tokens=1, max_num_seqs=1, max_model_len=model.spec.context_length
     )
     config = worker_config(model, settings_of_no_engine, 1, "cpu", 1)
-    container = {
-        "name": "inspection",
-        "image": model.spec.engine.image or settings.engine_image,
-        "imagePullPolicy": settings.engine_image_pull_policy,
-        "command": [settings.engine_python, "-m", "motley_worker.inspect"],
-        "env": env_of(model, settings, config),
-        "envFrom": env_from(model),
-        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}},
-        "volumeMounts": mounts,
-        "securityContext": CONTAINER_SECURITY,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+    container = {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            **pod_spec("inspection", "inspect", model, pools, settings, config, container),
+            **_on_nodes_of(pools),
+            "restartPolicy": "Never",
+        },
     }
     spec = {
         "backoffLimit": 2,
         "podFailurePolicy": {"rules": [_GIVE_UP]},
         "activeDeadlineSeconds": 600,
         "ttlSecondsAfterFinished": RETRY_SECONDS,
-        "template": {
-            "metadata": {"labels": labels},
-            "spec": {
-                "restartPolicy": "Never",
-                "automountServiceAccountToken": False,
-                "enableServiceLinks": False,
-                "securityContext": POD_SECURITY,
-                "imagePullSecrets": pull_secrets(model),
-                "tolerations": [toleration for pool in pools for toleration in tolerations(pool)],
-                **_on_nodes_of(pools),
-                "containers": [container],
-                "volumes": volumes,
-            },
-        },
+        "template": template,
     }
     # A Job cannot be changed: another template is another Job.
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,25 +1,26 @@
 """What engine pods and inspection pods share: the worker's configuration, weights, mounts, security."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from motley_operator.api import Model
+from motley_operator.api import GPUPool, Model
+from motley_operator.api.plan import EngineSettings
 from motley_operator.settings import Settings
 
 Manifest = dict[str, Any]
 
-USER = 65532
-CONTAINER_SECURITY = {
+_USER = 65532
+_CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
-POD_SECURITY = {
+_POD_SECURITY = {
     "runAsNonRoot": True,
-    "runAsUser": USER,
-    "runAsGroup": USER,
-    "fsGroup": USER,
+    "runAsUser": _USER,
+    "runAsGroup": _USER,
+    "fsGroup": _USER,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 
@@ -36,7 +37,64 @@ def owner_of(model: Model) -> Manifest:
     }
 
 
-def env_of(model: Model, settings: Settings, worker_config: Mapping[str, Any]) -> list[Manifest]:
+def worker_config(
+    model: Model, engine: EngineSettings, tensor_parallel: int, device: str, drain_seconds: int
+) -> dict[str, Any]:
+    """What `motley_worker.config.WorkerConfig` reads."""
+    spec = model.spec
+    return {
+        "model": model.key,
+        "servedName": model.served_name,
+        "source": spec.source.uri,
+        "revision": spec.source.revision,
+        "dtype": spec.dtype,
+        "quantization": spec.quantization,
+        "kvDtype": spec.kv_dtype,
+        "maxModelLen": engine.max_model_len,
+        "tensorParallel": tensor_parallel,
+        "maxNumBatchedTokens": engine.max_num_batched_tokens,
+        "maxNumSeqs": engine.max_num_seqs,
+        "device": device,
+        "extraArgs": list(spec.engine.args),
+        "drainSeconds": drain_seconds,
+    }
+
+
+def pod_spec(
+    name: str,
+    module: str,
+    model: Model,
+    pools: Iterable[GPUPool],
+    settings: Settings,
+    config: Mapping[str, Any],
+    container: Manifest,
+) -> Manifest:
+    """Of a pod on nodes of the pools that runs a module of the worker without any rights; `container` is what else its
+    container has."""
+    volumes, mounts = _storage(model, settings)
+    own = {
+        "name": name,
+        "image": model.spec.engine.image or settings.engine_image,
+        "imagePullPolicy": settings.engine_image_pull_policy,
+        "command": [settings.engine_python, "-m", f"motley_worker.{module}"],
+        "env": _env(model, settings, config),
+        "envFrom": [{"secretRef": {"name": secret}}] if (secret := model.spec.source.secret_name) else [],
+        "volumeMounts": mounts,
+        "securityContext": _CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "tolerations": [toleration.to_json() for pool in pools for toleration in pool.spec.tolerations],
+        "securityContext": _POD_SECURITY,
+        "imagePullSecrets": [{"name": secret} for secret in model.spec.image_pull_secrets],
+        "containers": [own | container],
+        "volumes": volumes,
+    }
+
+
+def _env(model: Model, settings: Settings, worker_config: Mapping[str, Any]) -> list[Manifest]:
     """The operator's defaults, then the Model's, then what no Model may change."""
     found: dict[str, Manifest] = {name: {"name": name, "value": value} for name, value in settings.engine_env.items()}
     for variable in model.spec.engine.env:
@@ -54,12 +112,7 @@ def env_of(model: Model, settings: Settings, worker_config: Mapping[str, Any]) -
     return [*(found | {name: {"name": name, "value": value} for name, value in fixed.items()}).values()]
 
 
-def env_from(model: Model) -> list[Manifest]:
-    secret = model.spec.source.secret_name
-    return [{"secretRef": {"name": secret}}] if secret else []
-
-
-def storage_of(model: Model, settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
+def _storage(model: Model, settings: Settings) -> tuple[list[Manifest], list[Manifest]]:
     """(volumes, mounts): weights, their cache, and the writable folders of a read-only root file system."""
     spec = model.spec
     volumes: list[Manifest] = [
@@ -93,7 +146,3 @@ def _cache(model: Model) -> Manifest:
     if cache.host_path:
         return {"hostPath": {"path": cache.host_path, "type": "DirectoryOrCreate"}}
     return {"emptyDir": {}}
-
-
-def pull_secrets(model: Model) -> list[Manifest]:
-    return [{"name": name} for name in model.spec.image_pull_secrets]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_objects import changed
+from commandline import CHAT, EXAMPLE, FLEET, Ran, written
 
 from motley_operator.cli.against import NAMED, changes, earlier_report, lines_of
 from motley_operator.cli.jsoninput import BadInput
-from tests.operator.cli.test_plan import CHAT, EXAMPLE, FLEET, Ran, changed, written
 
 Json = dict[str, Any]
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bad_objects import changed
+from commandline import EXAMPLE, TABLE, Ran, written
 from fleets import A100, model, pool, view_of
 
 from motley_operator.cli.explain import loosened
 from motley_operator.cli.sentences import longer
 from motley_operator.fleet import FleetView
 from motley_operator.formulation import Formulation, formulated
-from tests.operator.cli.test_plan import EXAMPLE, TABLE, Ran, changed, written
 
 
 def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

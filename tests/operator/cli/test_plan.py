@@ -11,106 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from bad_objects import CONDITIONED, MODEL, POOL, REFUSED, Conditioned, changed
+from commandline import CHAT, CONFIG, EXAMPLE, FLEET, SHAPE, TABLE, NeverSolves, Ran, written
 
 from motley_operator.cli import main, plan
-from motley_solver.plan import Unsolved
-
-SHAPE = """\
-  shape: {layers: 32, hiddenSize: 4096, attentionHeads: 32, kvHeads: 8, headDim: 128, intermediateSize: 14336,
-          vocabSize: 128256}
-"""
-
-
-def pool(gpu: str, price: str, most: int) -> str:
-    return f"""\
-apiVersion: motley.dev/v1alpha1
-kind: GPUPool
-metadata: {{name: {gpu.lower()}}}
-spec:
-  gpu: {gpu}
-  node: {{gpus: 1, cpu: "8", memory: 64Gi}}
-  pricePerNodeHour: "{price}"
-  maxNodes: {most}
-  nodeSelector: {{motley.dev/pool: {gpu.lower()}}}
----
-"""
-
-
-def profile(gpu: str, short: str, long: str) -> str:
-    """Requests per second that one replica was measured to serve."""
-    return f"""\
-apiVersion: motley.dev/v1alpha1
-kind: Profile
-metadata: {{name: {gpu.lower()}}}
-spec:
-{SHAPE}  gpu: {gpu}
-  source: Measured
-  error: "0.1"
-  throughput:
-  - {{inputTokens: 100, outputTokens: 100, requestsPerSecond: "{short}"}}
-  - {{inputTokens: 4000, outputTokens: 200, requestsPerSecond: "{long}"}}
----
-"""
-
-
-CHAT = f"""\
-apiVersion: motley.dev/v1alpha1
-kind: Model
-metadata: {{name: chat}}
-spec:
-  source: {{uri: hf://example/chat-8b}}
-{SHAPE}  slo: {{ttft: 1s, tpot: 80ms, attainment: "0.95"}}
-  placement: {{tensorParallel: [1]}}
-  traffic:
-    rate: "4"
-    sizes:
-    - {{inputTokens: 100, outputTokens: 100, weight: "3"}}
-    - {{inputTokens: 4000, outputTokens: 200, weight: "1"}}
-"""
-FLEET = """\
----
-apiVersion: motley.dev/v1alpha1
-kind: Fleet
-metadata: {name: default}
-spec: {headroom: "0"}
-"""
-# An L4 is the cheaper way to serve short requests and cannot serve long ones at all.
-POOLS = pool("L4", "0.70", 4) + pool("A100", "3.67", 4)
-EXAMPLE = POOLS + profile("L4", "1.5", "0") + profile("A100", "3", "1") + CHAT + FLEET
-TABLE = """\
-Planned: 5.07 per hour (lower bound 5.07, proven optimal)
-
-MODEL          REPLICAS   GPU    TP   POOL   COST/H     SERVED   PREDICTED
-default/chat          2   L4      1   l4       5.07   4 of 4/s   SLO met (100% within, target 95%; Profile ±10%)
-                      1   A100    1   a100
-
-POOL    GPU     NODES   PRICE/NODE-H   COST/H
-a100    A100   1 of 4           3.67     3.67
-l4      L4     2 of 4           0.70     1.40
-total                                    5.07
-
-SINGLE TYPE   COST/H   SAVING   WHY NOT
-A100            7.34      31%
-L4                 -        -   cannot serve default/chat 4000+200: """
-
-
-class Ran:
-    """One run of the command."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> None:
-        self.code = main([str(argument) for argument in arguments])
-        self.out, self.err = capsys.readouterr()
-
-    @property
-    def report(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-def written(folder: Path, text: str, name: str = "fleet.yaml") -> Path:
-    file = folder / name
-    file.write_text(text)
-    return file
 
 
 def test_the_table_says_what_runs_where_what_it_costs_and_what_each_gpu_alone_would_cost(
@@ -224,16 +127,6 @@ def test_an_unknown_gpu_is_shown_with_its_place(tmp_path: Path, capsys: pytest.C
     assert "Incomplete: 5.07 per hour" in ran.out  # the others are planned all the same
 
 
-class NeverSolves:
-    """A solver that finds nothing, however long it may look."""
-
-    def __init__(self, time_limit_seconds: float) -> None:
-        self._limit = time_limit_seconds
-
-    def __call__(self, problem: object) -> Unsolved:
-        return Unsolved(f"no plan was found within {self._limit:g} s")
-
-
 def test_no_plan_within_the_time_limit_exits_with_4(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,16 +134,6 @@ def test_no_plan_within_the_time_limit_exits_with_4(
     ran = Ran(capsys, "plan", "--time-limit", "3", "-f", written(tmp_path, EXAMPLE))
     assert ran.code == 4
     assert ran.out.startswith("Unsolved: no plan was found within 3 s\n")
-
-
-CONFIG = {
-    "num_hidden_layers": 32,
-    "hidden_size": 4096,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-}
 
 
 def test_a_model_without_a_shape_is_read_from_a_local_folder(

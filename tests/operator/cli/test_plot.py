@@ -8,12 +8,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from commandline import EXAMPLE, NeverSolves
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from motley_operator.cli import main, plot
-from tests.operator.cli.test_plan import EXAMPLE, NeverSolves
 
 Json = dict[str, Any]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from commandline import CHAT, CONFIG, SHAPE, pool
 
 from motley_operator.cli import main
 from motley_operator.cli.validate import checked
@@ -14,14 +15,6 @@ from motley_operator.cli.yamltree import parsed
 
 Json = dict[str, Any]
 
-HF_CONFIG: Json = {
-    "num_hidden_layers": 32,
-    "hidden_size": 4096,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-}
 AIBRIX: Json = {  # three sizes of output by two of input
     "gpu": "sim-a100",
     "cost": 1.0,
@@ -40,25 +33,13 @@ MELANGE: Json = {
     "total_request_rate": 1,
 }
 EDGES = ("--input-tokens", "128,2048", "--output-tokens", "16,64,256")
-MODEL = """\
-apiVersion: motley.dev/v1alpha1
-kind: Model
-metadata: {name: chat}
-spec:
-  source: {uri: hf://example/chat-8b}
-  shape: {layers: 32, hiddenSize: 4096, attentionHeads: 32, kvHeads: 8, headDim: 128, intermediateSize: 14336,
-          vocabSize: 128256}
-  quantization: awq
-  kvDtype: fp8
-  slo: {ttft: 2s, tpot: 80ms, attainment: "0.95"}
-  traffic: {rate: "3", sizes: [{inputTokens: 100, outputTokens: 60, weight: "1"}]}
-"""
+QUANTIZED = CHAT.replace(SHAPE, f"{SHAPE}  quantization: awq\n  kvDtype: fp8\n")
 
 
 class Import:
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._folder, self._capsys = folder, capsys
-        self.file("config.json", json.dumps(HF_CONFIG))
+        self.file("config.json", json.dumps(CONFIG))
 
     def file(self, name: str, text: str) -> str:
         (self._folder / name).write_text(text)
@@ -113,7 +94,7 @@ def test_melange_tables_are_input_by_output_with_edges_from_the_command_line(imp
 
 
 def test_a_model_gives_shape_and_types(imported: Import) -> None:
-    imported.file("model.yaml", MODEL)
+    imported.file("model.yaml", QUANTIZED)
     code, _ = imported(AIBRIX, "--gpu", "L4", "--tensor-parallel", "2", model="model.yaml")
     assert code == 0
     (profile,) = imported.profiles
@@ -122,29 +103,14 @@ def test_a_model_gives_shape_and_types(imported: Import) -> None:
     assert profile["metadata"]["name"].startswith("l4-tp2-int4-")
 
 
-def test_an_imported_profile_is_what_a_plan_is_made_of(
-    imported: Import, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = imported.file("model.yaml", MODEL)
+def test_an_imported_profile_is_what_a_plan_is_made_of(imported: Import, capsys: pytest.CaptureFixture[str]) -> None:
+    short = QUANTIZED.replace("Tokens: 4000", "Tokens: 128").replace("Tokens: 200", "Tokens: 64")
+    model = imported.file("model.yaml", short.replace("outputTokens: 100", "outputTokens: 60"))
     assert imported(AIBRIX, "--gpu", "L40S", model="model.yaml")[0] == 0
     profile = imported.file("profile.yaml", imported.out)
-    pool = imported.file(
-        "pool.yaml",
-        """\
-apiVersion: motley.dev/v1alpha1
-kind: GPUPool
-metadata: {name: l40s}
-spec:
-  gpu: L40S
-  node: {gpus: 1, cpu: "8", memory: 64Gi}
-  pricePerNodeHour: "2"
-  maxNodes: 4
-  nodeSelector: {motley.dev/pool: l40s}
-""",
-    )
-    assert main(["plan", "-o", "json", "-f", model, profile, pool]) == 0
+    assert main(["plan", "-o", "json", "-f", model, profile, imported.file("pool.yaml", pool("L40S", "2", 4))]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["costPerHour"] == 2.0  # 3 requests/s of at most 128+64 tokens, and one replica serves 4.25
+    assert report["costPerHour"] == 4.0  # 4 requests/s and a tenth of headroom, and one replica serves 4.25
     assert report["models"][0]["predicted"]["estimated"] is False
 
 
@@ -222,11 +188,14 @@ def test_bad_input_names_the_key_and_prints_nothing(case: str, imported: Import)
 
 BAD_MODELS = {
     "none": ("", "--model: none.json: no such file or directory"),
-    "config": (json.dumps({**HF_CONFIG, "vocab_size": 0}), "--model: config: config.json: vocab_size is missing"),
+    "config": (json.dumps({**CONFIG, "vocab_size": 0}), "--model: config: config.json: vocab_size is missing"),
     "list": ("[]", "--model: list: list is not a JSON object"),
     "pool.yaml": ("kind: GPUPool", "--model: pool.yaml:1: apiVersion: is missing"),
-    "two.yaml": (f"{MODEL}---\n{MODEL.replace('chat}', 'code}')}", "--model: two.yaml: holds 2 Models; give a file"),
-    "far.yaml": (MODEL.replace("  shape: {", "  other: {"), "--model: far.yaml:6: spec.other: unknown field"),
+    "two.yaml": (
+        f"{QUANTIZED}---\n{QUANTIZED.replace('chat}', 'code}')}",
+        "--model: two.yaml: holds 2 Models; give a file",
+    ),
+    "far.yaml": (CHAT.replace("  shape: {", "  other: {"), "--model: far.yaml:6: spec.other: unknown field"),
 }
 
 

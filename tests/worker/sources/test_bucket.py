@@ -1,22 +1,15 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_bucket import FakeBucket
+from folders import contents
 from loopback import Fault
 
 from motley_worker.errors import DownloadFailed, SourceNotFound
-from motley_worker.sources import cache as cache_module
 from motley_worker.sources import fetch
 
 SOURCE = "s3://models/llama/tiny"
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 8192, "extra/empty.txt": b""}
-
-
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(cache_module, "PAUSES", (0.01, 0.01))
-    yield
 
 
 @pytest.fixture
@@ -24,11 +17,6 @@ def filled(bucket: FakeBucket) -> FakeBucket:
     bucket.objects = {f"llama/tiny/{name}": body for name, body in FILES.items()}
     bucket.objects |= {"llama/tiny/": b"", "llama/tiny-other/config.json": b"other"}
     return bucket
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return {name: body for name, body in files.items() if name != ".motley.json"}
 
 
 @pytest.mark.parametrize("source", [SOURCE, f"{SOURCE}/"])
