@@ -22,7 +22,7 @@ Item = TypeVar("Item", bound=BaseModel)
 SinkItem = TypeVar("SinkItem", contravariant=True)
 
 FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 15.0
+LONGEST_WAIT_SECONDS = 5.0  # engines that leave wait about as long for routers to know of it
 WATCH_SECONDS = 240
 GONE = 410
 
