@@ -56,8 +56,6 @@ def kinds_of(problem: Problem, model: ModelDemand) -> tuple[Kind, ...]:
         if room and group is not None and (idle or any(rate > 0 for rate, _ in rates)):
             found[c.role, group, rates].append((c, room))
     kinds = [Kind(*key, tuple(members)) for key, members in found.items()]
-    if not loads:  # half a route would wait for nothing
-        kinds = [kind for kind in kinds if kind.role == "aggregated"] or kinds
     return tuple(_without_dominated(problem, model, kinds))
 
 
