@@ -1,7 +1,7 @@
 """One model by itself: its cheapest whole replicas at given prices, and whether given replicas can serve it.
 Two questions to which the decomposition of a large fleet needs answers, with proofs that hold for all other plans."""
 
-from collections.abc import Container, Mapping, Set
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
@@ -68,7 +68,7 @@ class Oracle:
     def cheapest(self, prices: Prices, deadline: float, gap: float) -> tuple[Cut, Column] | None:
         """The best replicas at these prices; None where the model cannot be served whole, or not in time."""
         program = Program()
-        serving = add_serving(program, self.problem, self.model, True, self.worth_their(prices))
+        serving = add_serving(program, self.problem, self.model, True, self._worth_their(prices))
         scale = max(prices.values(), default=0.0) or 1.0
         terms = [(v, prices[place] / scale) for place, v in serving.replicas.items()]
         terms += [(v, cost / scale) for v, cost in self.switching_of(program, serving)]
@@ -78,9 +78,9 @@ class Oracle:
         counts = {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
         return Cut(prices, answer.bound * scale, switching=True), self.column(counts)
 
-    def worth_their(self, prices: Prices, kept: Set[Place] = frozenset()) -> tuple[Kind, ...]:
-        """Without the places (but for those to be kept) whose work others do for no more: so many whole replicas of
-        another kind, wherever there is room for all that they could ever be asked for."""
+    def _worth_their(self, prices: Prices) -> tuple[Kind, ...]:
+        """Without the places whose work others do for no more: so many whole replicas of another kind, wherever there
+        is room for all that they could ever be asked for."""
         if self.model.survivability > 0 or len(self.places) < 2:
             return self.kinds
         kinds, ample, times = self._substitutes
@@ -93,8 +93,8 @@ class Oracle:
         cheaper = (instead < costs) | ((instead == costs) & (order[:, None] < order))
         np.fill_diagonal(cheaper, False)
         dull = (cheaper & ample[:, None]).any(axis=0)
-        kept = kept | self._running
-        return self._only({place for place, out in zip(self.places, dull, strict=True) if not out or place in kept})
+        pairs = zip(self.places, dull, strict=True)
+        return self._only({place for place, out in pairs if not out or place in self._running})
 
     @cached_property
     def _substitutes(self) -> tuple[NDArray[np.int_], NDArray[np.bool_], NDArray[np.float64]]:
