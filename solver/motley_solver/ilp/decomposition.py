@@ -9,6 +9,7 @@ from math import inf
 from time import monotonic
 
 from motley_solver.ilp.fleet import require_budget, solution_of
+from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.oracle import Column, Cut, Oracle, Place, Prices
 from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
@@ -63,9 +64,9 @@ class Decomposition:
         """The best solution found, with its `bound`; None where there is none that serves everything. Without one the
         search ends at the `early` moment already."""
         self.gap = gap
-        early = min(deadline, early)
-        rounds_end = monotonic() + 0.75 * (early - monotonic())
-        if self._price_rounds(rounds_end, early) and not self.closed:
+        self._start(deadline)
+        early = deadline if self.best.columns else min(deadline, early)
+        if self._price_rounds(_within(early, 0.75), early) and not self.closed:
             self._search(deadline if self.best.columns else early)
         if not self.best.columns:
             return None
@@ -101,9 +102,22 @@ class Decomposition:
 
     # --- prices ---
 
+    def _start(self, deadline: float) -> None:
+        solution, complete = greedily(self.problem, self.problem.models, Room(self.problem))
+        if complete:
+            counts: list[dict[Place, int]] = [{} for _ in self.oracles]
+            index = {oracle.model.name: i for i, oracle in enumerate(self.oracles)}
+            for (model, key, pool), count in solution.replicas.items():
+                counts[index[model]][key, pool] = round(count)
+            for oracle, columns, mine in zip(self.oracles, self.columns, counts, strict=True):
+                columns[oracle.column(mine)] = None
+            self._choose(deadline)
+
     def _price_rounds(self, rounds_end: float, deadline: float) -> bool:
         """Columns at prices, prices from columns, until the bound stands; then the best choice of columns."""
         if not all(self._ask(i, oracle.fair_prices, deadline, self._fine) for i, oracle in enumerate(self.oracles)):
+            if self.best.columns:
+                self._choose(deadline)
             return False
         stale = 0
         for _ in range(_ROUNDS):

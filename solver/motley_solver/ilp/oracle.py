@@ -5,6 +5,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,8 @@ class Oracle:
 
     def cheapest(self, prices: Prices, deadline: float, gap: float) -> tuple[Cut, Column] | None:
         """The best replicas at these prices; None where the model cannot be served whole, or not in time."""
+        if monotonic() > deadline:
+            return None
         program = Program()
         serving = add_serving(program, self.problem, self.model, True, self._worth_their(prices))
         scale = max(prices.values(), default=0.0) or 1.0
@@ -135,10 +138,12 @@ class Oracle:
     def missing(self, counts: Mapping[Place, float], deadline: float) -> Cut | None:
         """None where these replicas serve the model, otherwise a cut that they
         break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
+        if monotonic() > deadline:  # nothing is known
+            return Cut({}, 0.0, switching=False)
         for place, variable in self._checked.replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
         answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
-        if not answer.found:  # out of time: nothing is known
+        if not answer.found:
             return Cut({}, 0.0, switching=False)
         if answer.objective <= _OVERLOAD:
             return None
