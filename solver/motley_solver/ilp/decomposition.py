@@ -11,12 +11,13 @@ from time import monotonic
 from motley_solver.ilp.fleet import require_budget, solution_of
 from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
-from motley_solver.ilp.oracle import Column, Cut, Oracle, Place, Prices
+from motley_solver.ilp.oracle import Column, Cut, Oracle, Prices
 from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
 from motley_solver.ilp.serving import Serving, add_replicas, add_serving
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
+from motley_solver.switching import Place
 
 _ROUNDS = 60
 _SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it

@@ -14,10 +14,10 @@ from motley_solver.ilp.program import Program, Terms
 from motley_solver.ilp.serving import Kind, Serving, add_serving, kinds_of, started, switching
 from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Pool, Problem
+from motley_solver.switching import Place, running_replicas, starting_cost, switching_per_hour
 
 _OVERLOAD = 2e-8  # replicas; less than the smallest load that is planned
 
-Place = tuple[str, str]  # configuration and pool
 Prices = Mapping[Place, float]  # of one replica
 
 
@@ -53,7 +53,7 @@ class Oracle:
             (c.key, pool.name) for kind in self.kinds for c, room in kind.members for pool in room
         )
         self.fair_prices: Prices = {place: self._fair_price(place) for place in self.places}
-        self._running = {(r.configuration, r.pool) for r in problem.running if r.model == model.name}
+        self._running = running_replicas(problem, model)
         self._relaxed = Program()
         self._overload = self._relaxed.variable(None, whole=False)
 
@@ -87,8 +87,8 @@ class Oracle:
         if self.model.survivability > 0 or len(self.places) < 2:
             return self.kinds
         kinds, ample, times = self._substitutes
-        start = self.problem.start_hours / self.problem.horizon_hours
-        costs = np.array([prices[place] + start * self.fair_prices[place] for place in self.places])
+        starting = [starting_cost(self.problem, self.sizes[key], self.pools[pool]) for key, pool in self.places]
+        costs = np.array([prices[place] for place in self.places]) + np.array(starting) / self.unit
         needed = times[np.ix_(kinds, kinds)]  # of the first for one of the second
         with np.errstate(invalid="ignore"):
             instead = np.where(np.isinf(needed), np.inf, needed * costs[:, None])
@@ -122,13 +122,7 @@ class Oracle:
         return kinds, ample, times
 
     def column(self, counts: Mapping[Place, int]) -> Column:
-        cost = 0.0
-        if self.problem.start_hours > 0:
-            running = {
-                (r.configuration, r.pool): r.replicas for r in self.problem.running if r.model == self.model.name
-            }
-            spread = self.problem.start_hours / self.problem.horizon_hours
-            cost = sum(self.fair_prices[p] * max(0, n - running.get(p, 0)) for p, n in counts.items()) * spread
+        cost = switching_per_hour(self.problem, self.model, counts) / self.unit
         return Column(tuple((place, n) for place, n in counts.items() if n), cost)
 
     @cached_property
