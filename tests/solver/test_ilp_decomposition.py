@@ -128,6 +128,17 @@ def test_two_models_move_together_to_a_node_that_neither_pays_alone() -> None:
     assert parts.best.objective * parts.unit == pytest.approx(10.0)
 
 
+def test_among_equal_plans_the_running_one_is_kept_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("one", "two", "three")
+    choices = tuple(configuration(name, {SIZES[0]: 1.0}) for name in names)
+    models = [model(name, {SIZES[0]: 2.0}, *choices) for name in names]
+    question = problem(models, [pool(name, 1.0) for name in names])
+    for here in (names, ("two", "three", "one"), ("three", "one", "one")):
+        running = tuple(Running(m.name, name, f"{name}-tp1", 2) for m, name in zip(models, here, strict=True))
+        plan = planned(replace(question, running=running), 0, monkeypatch)
+        assert {(a.model, a.pool, a.replicas) for a in plan.allocations} == {(r.model, r.pool, 2) for r in running}
+
+
 def test_the_bound_itself_is_never_above_the_best_plan() -> None:
     """A plan's bound is cut off at its objective, which would hide a bound that is too high."""
     for seed in (20, 22, 24, 25):

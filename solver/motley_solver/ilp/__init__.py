@@ -198,8 +198,7 @@ def _least_change(fleet: FleetProgram, answer: Answer, deadline: float) -> _Foun
     if fleet.switching or not fleet.problem.running:
         return found
     fleet.program.require(fleet.objective, LE, answer.objective * (1 + 1e-9) + 1e-9)
-    replicas = [(v, 1e-3) for serving in fleet.servings for v in serving.replicas.values()]
-    tidier = fleet.program.minimise([*fleet.beyond, *replicas], deadline, 1e-4)
+    tidier = fleet.program.minimise(fleet.changes, deadline, 1e-4)
     return replace(found, solution=fleet.solution()) if tidier.found else found
 
 

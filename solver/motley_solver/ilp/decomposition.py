@@ -4,7 +4,7 @@ put on a replica (Dantzig and Wolfe), and what that proves is handed to a progra
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import inf
 from time import monotonic
 
@@ -13,7 +13,7 @@ from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.oracle import Column, Cut, Oracle, Prices
 from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
-from motley_solver.ilp.serving import Serving, add_replicas, add_serving
+from motley_solver.ilp.serving import Serving, add_replicas, add_serving, changes, started
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
@@ -42,7 +42,7 @@ class _Master:
 class Best:
     objective: float = inf
     columns: tuple[Column, ...] = ()
-    nodes: Mapping[str, float] | None = None
+    nodes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Decomposition:
@@ -71,9 +71,11 @@ class Decomposition:
             self._search(deadline if self.best.columns else early)
         if not self.best.columns:
             return None
+        if self.problem.running and self.problem.start_hours <= 0:
+            self._least_change(deadline)
         chosen = zip(self.oracles, self.best.columns, strict=True)
         servings = [oracle.serving_by(column, monotonic() + 5) for oracle, column in chosen]
-        return solution_of(servings, self.best.nodes or {})
+        return solution_of(servings, self.best.nodes)
 
     @property
     def closed(self) -> bool:
@@ -220,7 +222,7 @@ class Decomposition:
         for known, column in zip(self.columns, chosen, strict=True):
             known[column] = None
         if objective < self.best.objective:
-            self.best = Best(objective, chosen, {n.pool.name: n.bought.varValue or 0.0 for n in nodes})
+            self.best = Best(objective, chosen, bought(nodes))
 
     # --- whole replicas without flows ---
 
@@ -303,6 +305,15 @@ class Decomposition:
     def _replan(self, i: int, columns: list[Column | None], deadline: float) -> bool:
         """The cheapest way to serve this model beside the others' replicas goes into the columns; a plan, once none is
         missing."""
+        program, serving, nodes, costs = self._beside(i, columns)
+        answer = program.minimise(costs, deadline, min(2e-3, self.gap / 4), lean=True)
+        if answer.found:
+            columns[i] = self.oracles[i].column(counts_of(serving))
+            self._keep(answer.objective, columns, nodes)
+        return answer.found
+
+    def _beside(self, i: int, columns: Sequence[Column | None]) -> tuple[Program, Serving, list[Nodes], Terms]:
+        """One model with its flows, on nodes where the others' replicas stand."""
         program, oracle = Program(), self.oracles[i]
         serving = add_serving(program, self.problem, oracle.model, True, oracle.kinds)
         starting = oracle.switching_of(program, serving)
@@ -316,11 +327,24 @@ class Decomposition:
                 for (key, pool), count in column.replicas:
                     standing[pool][other.sizes[key]].append((one, float(count)))
         nodes = self._add_pools(program, standing, whole=True)
-        answer = program.minimise([*self._cost(nodes), *starting], deadline, min(2e-3, self.gap / 4), lean=True)
-        if answer.found:
-            columns[i] = oracle.column(counts_of(serving))
-            self._keep(answer.objective, columns, nodes)
-        return answer.found
+        return program, serving, nodes, [*self._cost(nodes), *starting]
+
+    def _least_change(self, deadline: float) -> None:
+        """Where starting replicas is free: each model in turn starts as few as it can at no more cost."""
+        for i, oracle in enumerate(self.oracles):
+            columns, most = list(self.best.columns), self.best.objective * (1 + 1e-9) + 1e-9
+            if monotonic() > deadline or not oracle.starts(columns[i]):
+                continue
+            program, serving, nodes, costs = self._beside(i, columns)
+            program.require(costs, LE, most)
+            beyond = started(program, self.problem, serving)
+            if program.minimise(changes(serving, beyond), deadline, 1e-4, lean=True).found:
+                columns[i] = oracle.column(counts_of(serving))
+                self.best = replace(self.best, columns=tuple(columns), nodes=bought(nodes))
+
+
+def bought(nodes: list[Nodes]) -> dict[str, float]:
+    return {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
 
 
 def counts_of(serving: Serving) -> dict[Place, int]:

@@ -125,6 +125,9 @@ class Oracle:
         cost = switching_per_hour(self.problem, self.model, counts) / self.unit
         return Column(tuple((place, n) for place, n in counts.items() if n), cost)
 
+    def starts(self, column: Column) -> bool:
+        return any(count > self._running[place] for place, count in column.replicas)
+
     @cached_property
     def _checked(self) -> Serving:
         return add_serving(self._relaxed, self.problem, self.model, True, self.kinds, self._overload)

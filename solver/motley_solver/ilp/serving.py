@@ -216,6 +216,11 @@ def switching(problem: Problem, serving: Serving, beyond: Mapping[Place, Variabl
     return [(v, starting_cost(problem, sizes[key], pools[pool])) for (key, pool), v in beyond.items()]
 
 
+def changes(serving: Serving, beyond: Mapping[Place, Variable]) -> Terms:
+    """What decides between plans that cost the same: replicas that must be started, then replicas at all."""
+    return [*((variable, 1.0) for variable in beyond.values()), *((v, 1e-3) for v in serving.replicas.values())]
+
+
 def shares_of(
     serving: Serving, flows: Mapping[tuple[Bucket, int], Variable], lost: str = ""
 ) -> Iterable[tuple[Bucket, str, float]]:
