@@ -1,7 +1,7 @@
 """One model's part of the program: whole replicas, and the flows of its requests to them (design: flows, not pairs).
 It knows neither nodes nor what they cost; those who call it say what else a replica takes."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ from motley_solver.packing import per_node, size_of
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Role
 from motley_solver.reasons import room_in
 from motley_solver.rounding import Group, kv_group, usable_capacity
+from motley_solver.switching import Place, running_replicas, starting_cost
 from motley_solver.workload import Bucket
 
 _TINY_LOAD = 1e-7  # replicas; HiGHS drops smaller coefficients, so smaller loads are planned as this much
@@ -31,7 +32,7 @@ class Serving:
 
     model: ModelDemand
     kinds: tuple[Kind, ...]
-    replicas: dict[tuple[str, str], Variable] = field(default_factory=dict)  # (configuration, pool)
+    replicas: dict[Place, Variable] = field(default_factory=dict)
     flows: dict[tuple[Bucket, int], Variable] = field(default_factory=dict)  # (bucket, index of the kind)
     survivals: dict[str, dict[tuple[Bucket, int], Variable]] = field(default_factory=dict)  # by spot pool that is lost
     missing: list[Variable] = field(default_factory=list)  # replicas below the minimum, where that is allowed
@@ -211,31 +212,28 @@ def _replicas_of(serving: Serving, kind: Kind, lost: str) -> Terms:
     return [(serving.replicas[name], -1.0) for name in names]
 
 
-def started(program: Program, problem: Problem, serving: Serving) -> dict[tuple[str, str], Variable]:
-    """Per (configuration, pool) of this model: the replicas beyond those that run there now."""
-    running: Counter[tuple[str, str]] = Counter()
-    for r in problem.running:
-        running[r.configuration, r.pool] += r.replicas if r.model == serving.model.name else 0
-    found: dict[tuple[str, str], Variable] = {}
-    for key, replicas in serving.replicas.items():
-        found[key] = replicas
-        if running[key]:
-            found[key] = program.variable(None, whole=False)
-            program.require([(replicas, 1.0), (found[key], -1.0)], LE, running[key])
+def started(program: Program, problem: Problem, serving: Serving) -> dict[Place, Variable]:
+    """The replicas of this model beyond those that run there now."""
+    running = running_replicas(problem, serving.model)
+    found = dict(serving.replicas)
+    for place in (place for place in found if running[place]):
+        found[place] = program.variable(None, whole=False)
+        program.require([(serving.replicas[place], 1.0), (found[place], -1.0)], LE, running[place])
     return found
 
 
-def switching(problem: Problem, serving: Serving, beyond: Mapping[tuple[str, str], Variable]) -> Terms:
-    """The cost per hour of starting these replicas: part of a node × its price × start / horizon."""
+def switching(problem: Problem, serving: Serving, beyond: Mapping[Place, Variable]) -> Terms:
+    """The cost per hour of starting these replicas."""
     if problem.start_hours <= 0:
         return []
     sizes = {c.key: size_of(c) for kind in serving.kinds for c, _ in kind.members}
     pools = {pool.name: pool for pool in problem.pools}
-    spread = problem.start_hours / problem.horizon_hours
-    return [
-        (v, pools[pool].price_per_node_hour * spread / per_node(sizes[key], pools[pool]))
-        for (key, pool), v in beyond.items()
-    ]
+    return [(v, starting_cost(problem, sizes[key], pools[pool])) for (key, pool), v in beyond.items()]
+
+
+def changes(serving: Serving, beyond: Mapping[Place, Variable]) -> Terms:
+    """What decides between plans that cost the same: replicas that must be started, then replicas at all."""
+    return [*((variable, 1.0) for variable in beyond.values()), *((v, 1e-3) for v in serving.replicas.values())]
 
 
 def shares_of(
