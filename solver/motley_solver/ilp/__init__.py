@@ -9,6 +9,7 @@ from time import monotonic
 
 from motley_solver.assembly import plan_of
 from motley_solver.check import violations
+from motley_solver.classes import by_class, spread
 from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.fleet import FleetProgram, fleet_program, reserved_bill
 from motley_solver.ilp.nodes import price_unit
@@ -43,12 +44,12 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     deadline = started + time_limit_seconds
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
-    found = _whole(problem, _within(deadline, 0.95), relative_gap) or _in_part(problem, deadline, relative_gap)
+    asked, members = by_class(problem)
+    found = _whole(asked, _within(deadline, 0.95), relative_gap) or _in_part(asked, deadline, relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
-    plan = plan_of(
-        problem, found.solution, max(reserved_bill(problem), found.bound), found.proven, monotonic() - started
-    )
+    bound = max(reserved_bill(problem), found.bound)
+    plan = plan_of(problem, spread(found.solution, members), bound, found.proven, monotonic() - started)
     broken = violations(problem, plan)
     return Unsolved(f"the solver's answer was refused: {broken[0]}") if broken else plan
 

@@ -121,7 +121,7 @@ def _choices(problem: Problem, model: ModelDemand) -> _Chosen:
     loads = np.array([load.rate for load in model.buckets if load.rate > 0]) * (1 + problem.headroom)
     places, work = [], []
     for kind in (kind for kind in kinds_of(problem, model) if kind.role == "aggregated"):
-        rates = np.array([rate if within else 0.0 for rate, within in kind.rates])
+        rates = np.array([0.0 if outside else rate for rate, outside in kind.rates])
         needed = np.divide(loads, rates, out=np.full(len(loads), inf), where=rates > 0)
         for c, pools in kind.members:
             here = [(c, pool) for pool in pools if not (pool.spot and model.survivability > 0)]

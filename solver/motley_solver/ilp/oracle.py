@@ -113,7 +113,7 @@ class Oracle:
         times = np.full((len(self.kinds), len(self.kinds)), np.inf)
         for i, one in enumerate(self.kinds):
             for j, other in enumerate(self.kinds):
-                within = all(mine or not theirs for (_, mine), (_, theirs) in zip(one.rates, other.rates, strict=True))
+                within = all(mine <= theirs for (_, mine), (_, theirs) in zip(one.rates, other.rates, strict=True))
                 if (one.role, one.group) == (other.role, other.group) and within and (able[i] | ~able[j]).all():
                     most = np.divide(rates[j], rates[i], out=np.zeros_like(rates[i]), where=able[j]).max(initial=0.0)
                     times[i, j] = max(1.0, np.ceil(most))

@@ -22,7 +22,7 @@ class Kind:
 
     role: Role
     group: Group
-    rates: tuple[tuple[float, bool], ...]  # per bucket with traffic: one replica's requests per second, within the SLO?
+    rates: tuple[tuple[float, float], ...]  # per bucket with traffic: a replica's requests/s, part outside the SLO
     members: tuple[tuple[Configuration, tuple[Pool, ...]], ...]  # with the pools that have room
 
 
@@ -47,7 +47,7 @@ def kinds_of(problem: Problem, model: ModelDemand) -> tuple[Kind, ...]:
     """What the model may run, without what a smaller replica in the same pools does at least as well."""
     pools = {pool.name: pool for pool in problem.pools}
     loads = [load for load in model.buckets if load.rate > 0]
-    found: dict[tuple[Role, Group, tuple[tuple[float, bool], ...]], list[tuple[Configuration, tuple[Pool, ...]]]]
+    found: dict[tuple[Role, Group, tuple[tuple[float, float], ...]], list[tuple[Configuration, tuple[Pool, ...]]]]
     found = defaultdict(list)
     for c in model.configurations:
         rates = tuple(usable_capacity(model, c.capacity(load.bucket)) for load in loads)
@@ -93,8 +93,8 @@ def _replaces(model: ModelDemand, other: Kind, kind: Kind, small: Configuration,
     if size_of(small) == size_of(large) and other.rates == kind.rates:
         return small.key < large.key  # of equals the first
     return all(
-        times * mine >= theirs and (within or not theirs_within or theirs == 0)
-        for (mine, within), (theirs, theirs_within) in zip(other.rates, kind.rates, strict=True)
+        times * mine >= theirs and (outside <= theirs_outside or theirs == 0)
+        for (mine, outside), (theirs, theirs_outside) in zip(other.rates, kind.rates, strict=True)
     )
 
 
@@ -182,7 +182,7 @@ class _Flows:
         for index, kind in enumerate(self.serving.kinds):
             replicas = _replicas_of(self.serving, kind, lost)
             work: Terms = []
-            for load, (rate, within) in zip(self.loads, kind.rates, strict=True):
+            for load, (rate, late) in zip(self.loads, kind.rates, strict=True):
                 if rate <= 0 or not replicas:
                     continue
                 flow = flows[load.bucket, index] = self.program.variable(1, whole=False)
@@ -191,8 +191,8 @@ class _Flows:
                     sums[load.bucket].append((flow, 1.0))
                 if kind.role != "aggregated":
                     balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
-                if not within:
-                    outside.append((flow, load.rate / self.serving.model.rate))
+                if late > 0:
+                    outside.append((flow, load.rate * late / self.serving.model.rate))
             self._require_work(work, replicas)
         for terms in balance.values():
             self.program.require(terms, EQ, 0)
