@@ -13,7 +13,6 @@ from motley_solver.policy.batching import HALF_BLOCK
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
 Bools = NDArray[np.bool_]
 
 NEVER = 1e30
@@ -42,12 +41,23 @@ class Lanes:
     tpot: Floats  # target, seconds
     start: Floats  # the request with which it begins: those before it never come
     allowed: Floats  # how many of those that count may miss a target
+    tokens: Floats = field(init=False)  # of a prompt, to compute
+    reach: Floats = field(init=False)  # tokens that these attend to, all together
+    held: Floats = field(init=False)  # KV tokens of a prompt
+    fit: Floats = field(init=False)  # that must be free for it: an idle engine takes any
+
+    def __post_init__(self) -> None:
+        derived = self.__dict__  # a frozen dataclass
+        derived["tokens"] = self.input_tokens - self.cached_tokens
+        derived["reach"] = self.tokens * (self.cached_tokens + self.tokens / 2)
+        derived["held"] = self.input_tokens + HALF_BLOCK
+        derived["fit"] = np.minimum(self.held, self.kv_tokens)
 
     def __len__(self) -> int:
         return len(self.base)
 
     def __getitem__(self, chosen: Ints) -> "Lanes":
-        return Lanes(*(getattr(self, one.name)[chosen] for one in fields(self)))
+        return Lanes(*(getattr(self, one.name)[chosen] for one in fields(self) if one.init))
 
 
 @dataclass(frozen=True)
@@ -70,10 +80,8 @@ class Batch:
     seats: Floats
     room: Floats
     waiting: Floats
-    idle: Bools  # nothing runs
     chunk: Floats  # of the prompt in progress
-    going: Bools  # it will not be completed
-    ended: Bools  # it will
+    ended: Bools  # it will be completed
     prefill: Floats  # tokens of all prompts
     reach: Floats  # tokens that these attend to, all together
     resumed: list[Resumed] = field(default_factory=list)
@@ -82,8 +90,8 @@ class Batch:
 
 
 STATE = (
-    "row", "origin", "begin", "end", "arrived", "newest", "lost", "iteration", "decodes", "waiting", "context", "used",
-    "rest", "done", "misses", "due", "clock", "next",
+    "slot", "origin", "head", "tail", "end", "arrived", "lost", "iteration", "decodes", "waiting", "context", "room",
+    "rest", "length", "misses", "due", "clock", "next",
 )  # fmt: skip
 
 
@@ -91,48 +99,54 @@ class Sweep:
     """All lanes that have not ended. `units`: when the requests arrive, 1 second apart in the mean; a lane stretches it
     by its gap. Those from `warm` to `beyond` count.
 
-    A lane's requests have numbers from its `origin` on. Those from `begin` to `end` decode, `end` itself is a prompt in
-    progress while it has `rest` > 0 tokens to go after `done`, those up to `arrived` wait, and those below `lost` have
-    been preempted before."""
+    A lane's requests have numbers from its `origin` on, and so have its groups. Groups from `head` to `tail` decode:
+    each starts with a request (`starts`, which tells the end of the last one too) and ends with an iteration (`dues`).
+    The request `end` is a prompt in progress while it has `rest` > 0 tokens of its `length` to go, those up to
+    `arrived` wait, and those below `lost` have been preempted before."""
 
     def __init__(self, lanes: Lanes, units: Floats, warm: int, beyond: int) -> None:
         count, width = len(lanes), len(units) + 1
         self.lanes, self.units, self.warm, self.beyond = lanes, np.append(units, NEVER), warm, beyond
         self.missed = np.zeros(count)
-        self.row = np.arange(count)
-        self.origin = self.row * width
+        self.slot = np.arange(count)
+        self.origin = self.slot * width
         start = lanes.start.astype(np.int64)
-        self.begin, self.end, self.arrived, self.newest, self.lost = np.tile(self.origin + start, (5, 1))
+        self.head, self.tail = self.origin.copy(), self.origin - 1
+        self.end, self.arrived, self.lost = np.tile(self.origin + start, (3, 1))
         self.iteration, self.decodes, self.waiting, self.misses = np.zeros((4, count))
         self.context = np.zeros(count)  # tokens that the decodes of the next iteration read
-        self.used = np.zeros(count)  # KV tokens with what the next iteration writes
-        self.rest, self.done = np.zeros((2, count))
+        self.room = lanes.kv_tokens.copy()  # KV tokens beside what the next iteration writes
+        self.rest = np.zeros(count)
+        self.length = lanes.input_tokens.copy()
         self.due = np.full(count, NEVER)  # the iteration that ends the oldest group
-        self.clock = self.units[start] * lanes.gap
-        self.next = self.clock.copy()
-        # by request; all but the last only for the first of each group
+        # by group
+        self.starts = np.repeat(self.origin + start, width)
+        self.dues = np.full(count * width, NEVER)
+        # by request; all but the first only for the first of each group
+        self.times = (self.units * lanes.gap[:, None]).ravel()
         self.first, self.finish = np.full((2, count * width), np.nan)
-        self.born = np.zeros(count * width, np.int32)  # iteration − generated tokens
-        self.previous, self.following = np.zeros((2, count * width), np.int32)  # groups: the request they begin with
-        self.late = np.zeros(count * width, np.int32)  # the requests of the group before this one missed TTFT
-        self.generated = np.zeros(count * width, np.int32)  # until it was preempted
+        self.late = np.zeros(count * width, np.int64)  # the requests of the group before this one missed TTFT
+        self.generated = np.zeros(count * width)  # until it was preempted
+        self.clock = self.times[self.arrived]
+        self.next = self.clock.copy()
         self._arrive()
 
     def run(self) -> Floats:
         """How many of the requests that count missed a target; above `allowed` there may be more than it says."""
         rounds = 0
-        while len(self.row):
-            self._leap()
-            rounds += 1
-            if rounds % COMPACT == 0:
-                self._compact()
+        with np.errstate(divide="ignore"):
+            while len(self.slot):
+                self._leap()
+                rounds += 1
+                if rounds % COMPACT == 0:
+                    self._compact()
         return self.missed
 
     def _compact(self) -> None:
         s = self.lanes
-        over = (self.begin - self.origin >= self.beyond) | (self.misses > s.allowed)
+        over = (self.starts[self.head] - self.origin >= self.beyond) | (self.misses > s.allowed)
         if over.any():
-            self.missed[self.row[over]] = self.misses[over]
+            self.missed[self.slot[over]] = self.misses[over]
             keep = (~over).nonzero()[0]
             self.lanes = s[keep]
             for name in STATE:
@@ -148,99 +162,87 @@ class Sweep:
     def _batch(self, full: Bools | None) -> Batch:
         s, part = self.lanes, self.rest > 0
         left = s.batched_tokens - self.decodes
-        chunk, going = np.minimum(self.rest, left), self.rest > left
+        chunk = np.minimum(self.rest, left)
+        going = self.rest > chunk
         batch = Batch(
             left=left - chunk,
             seats=s.sequences - self.decodes - part,
-            room=s.kv_tokens - self.used,
+            room=self.room,
             waiting=self.waiting,
-            idle=self.decodes + part == 0,
             chunk=chunk,
-            going=going,
             ended=part > going,
-            prefill=chunk.copy(),
-            reach=chunk * (self.done + chunk / 2),
+            prefill=chunk,
+            reach=chunk * (self.length - self.rest + chunk / 2),
         )
         if full is not None:
             batch.seats[full] = 0
-        again = ((self.end < self.lost) & ((self.waiting > 0) | batch.ended) & ~going).nonzero()[0]
-        if len(again):
-            batch.waiting = self.waiting.copy()
-            self._resume(again, batch)
+        if (self.end < self.lost).any():
+            again = ((self.end < self.lost) & ((self.waiting > 0) | batch.ended) & ~going).nonzero()[0]
+            if len(again):
+                self._resume(again, batch)
         self._admit(batch)
         return batch
 
     def _admit(self, batch: Batch) -> None:
         """Prompts that are new, all of one length."""
         s = self.lanes
-        tokens = s.input_tokens - s.cached_tokens
-        able = np.maximum(np.floor(batch.room / (s.input_tokens + HALF_BLOCK)), batch.idle)
-        able = np.maximum(np.minimum(np.minimum(able, batch.seats), batch.waiting), 0)
-        whole = batch.whole = np.minimum(able, np.floor(batch.left / tokens))
-        extra = batch.extra = (batch.left - whole * tokens) * (whole < able)
-        batch.prefill += whole * tokens + extra
-        batch.reach += whole * (tokens * (s.cached_tokens + tokens / 2)) + extra * (s.cached_tokens + extra / 2)
+        able = np.minimum(np.minimum(np.floor(batch.room / s.fit), batch.seats), batch.waiting)
+        fresh = np.minimum(np.maximum(able, 0) * s.tokens, batch.left)
+        whole = batch.whole = np.floor(fresh / s.tokens)
+        extra = batch.extra = fresh - whole * s.tokens
+        batch.prefill = batch.prefill + fresh
+        batch.reach += whole * s.reach + extra * (s.cached_tokens + extra / 2)
 
     def _steps(self, batch: Batch, full: Bools | None) -> tuple[Floats, Floats]:
         """How many iterations are like this one, and how long they take."""
-        s, decodes, prefill, starts = self.lanes, self.decodes, batch.prefill, batch.extra > 0
+        s, decodes, prefill = self.lanes, self.decodes, batch.prefill
         roof = np.maximum(s.weights, s.per_token * (prefill + decodes))
         seconds = (s.base + roof + s.per_prefill_token * prefill + s.per_prefill_token_context * batch.reach
                    + s.per_decode_sequence * decodes + s.per_context_token * self.context)  # fmt: skip
         longer = s.per_prefill_token_context * (prefill * prefill) + s.per_context_token * decodes
         # until the next arrival, where it would be admitted
-        wait = np.where((self.waiting > 0) | (self.rest > 0), NEVER, self.next - self.clock)
+        wait = np.where(self.waiting + self.rest > 0, NEVER, self.next - self.clock)
         half = seconds - longer / 2
-        steps = np.ceil(2 * wait / (half + np.sqrt(half * half + 2 * longer * wait)))
+        wait = 2 * wait
+        steps = np.ceil(wait / (half + np.sqrt(half * half + longer * wait)))
         # until a group ends
         steps = np.minimum(steps, self.due - self.iteration)
         # until the KV cache is full
-        room = batch.room - starts * (s.input_tokens + HALF_BLOCK)
+        room = self.room - (batch.extra > 0) * s.held
         steps = np.minimum(steps, np.floor(room / np.maximum(decodes, 1)) + 1)
-        # until the last chunk of a prompt, of which this may be the first
-        alone = starts & (prefill == batch.extra)
-        rows = (batch.going | alone).nonzero()[0]
-        if len(rows):
-            rest = self.rest[rows] + (starts * (s.input_tokens - s.cached_tokens))[rows]
-            steps[rows] = np.minimum(steps[rows], np.ceil(rest / prefill[rows]) - 1)
-        steps = np.where(batch.ended | ((prefill > batch.chunk) & ~alone), 1, np.maximum(steps, 1))
+        # until the last chunk of a prompt, of which this may be the first; a second prompt is never among the chunks
+        rest = np.where(self.rest > 0, self.rest, s.tokens)
+        steps = np.maximum(np.minimum(steps, np.ceil(rest / prefill) - 1), 1)
         if full is not None:
             steps[full] = 1
+        for resumed in batch.resumed:
+            steps[resumed.rows] = 1
         return steps, steps * (seconds + longer * ((steps - 1) / 2))
 
     def _go(self, batch: Batch, steps: Floats, seconds: Floats) -> None:
-        s, whole = self.lanes, batch.whole
+        s, whole, extra = self.lanes, batch.whole, batch.extra
         self.clock = self.clock + seconds
         self.iteration = self.iteration + steps
-        grown, computed = steps * self.decodes, steps * batch.chunk
+        grown, new = steps * self.decodes, extra > 0
         self.context = self.context + grown
-        self.used = self.used + grown
-        self.rest = self.rest - computed
-        self.done = self.done + computed
-        fresh = batch.ended
-        if batch.resumed:
-            fresh = fresh.copy()
-            fresh[batch.resumed[0].rows] = False
-            for resumed in batch.resumed:
-                self._restart(resumed)
-        rows = (fresh | (whole > 0)).nonzero()[0]
+        self.rest = self.rest + new * s.tokens - steps * (batch.chunk + extra)
+        self.length = np.where(new, s.input_tokens, self.length)
+        entered, begun = whole + new, whole + batch.ended
+        self.room = self.room - grown - entered * s.held
+        self.waiting = self.waiting - entered
+        for resumed in batch.resumed:
+            self._restart(resumed)
+            begun[resumed.rows] = whole[resumed.rows]
+        rows = begun.nonzero()[0]
         if len(rows):
             number = self.end[rows]
-            self.used[rows] += whole[rows] * (s.input_tokens[rows] + HALF_BLOCK)
-            self.waiting[rows] -= whole[rows]
-            self._group(rows, number, whole[rows] + fresh[rows], np.zeros(len(rows)))
+            self._group(rows, number, begun[rows], np.zeros(len(rows)))
             self._first(rows, number, self.end[rows])
-        rows = batch.extra.nonzero()[0]
-        if len(rows):
-            computed, cached = steps[rows] * batch.extra[rows], s.cached_tokens[rows]
-            self.rest[rows], self.done[rows] = s.input_tokens[rows] - cached - computed, cached + computed
-            self.used[rows] += s.input_tokens[rows] + HALF_BLOCK
-            self.waiting[rows] -= 1
 
     def _preempt(self) -> Bools | None:
         """The latest lose their KV cache until the others have room; which lanes that happened in."""
         s = self.lanes
-        full = self.used > s.kv_tokens
+        full = self.room < 0
         if not full.any():
             return None
         full &= self.decodes + (self.rest > 0) > 1
@@ -250,33 +252,36 @@ class Sweep:
             self.lost[rows] = np.maximum(self.lost[rows], self.end[rows] + part)
             self.waiting[rows] += 1
             some, rows = rows[part], rows[~part]
-            self.used[some] -= self.rest[some] + self.done[some] + HALF_BLOCK
+            self.room[some] += self.length[some] + HALF_BLOCK
             self.rest[some] = 0
-            newest, number = self.newest[rows], self.end[rows] - 1
-            generated = self.iteration[rows] - self.born[newest]
+            tail, number = self.tail[rows], self.end[rows] - 1
+            first = self.starts[tail]
+            generated = self.iteration[rows] + s.output_tokens[rows] - self.dues[tail]
             self.generated[number] = generated
-            self.first[number] = self.first[newest]
-            self.late[number] = self.late[newest]
+            self.first[number] = self.first[first]
+            self.late[number] = self.late[first]
             self.context[rows] -= s.input_tokens[rows] + generated
-            self.used[rows] -= s.input_tokens[rows] + generated + HALF_BLOCK
+            self.room[rows] += s.input_tokens[rows] + generated + HALF_BLOCK
             self.decodes[rows] -= 1
-            self.end[rows] = number
-            self.newest[rows] = np.where(newest == number, self.previous[newest], newest)
-            rows = ((self.used > s.kv_tokens) & (self.decodes + (self.rest > 0) > 1)).nonzero()[0]
+            self.end[rows] = self.starts[tail + 1] = number
+            alone = first == number
+            self.dues[tail[alone]] = NEVER
+            self.tail[rows] -= alone
+            rows = ((self.room < 0) & (self.decodes + (self.rest > 0) > 1)).nonzero()[0]
         return full
 
     def _resume(self, rows: Ints, batch: Batch) -> None:
         """Prompts that were preempted before, one by one, for each has a length of its own: first those in progress
         that are completed now, then those at the head of the queue."""
         s, head = self.lanes, self.end.copy()
+        batch.room, batch.waiting, batch.prefill = batch.room.copy(), batch.waiting.copy(), batch.prefill.copy()
         over = rows[batch.ended[rows]]
-        tokens = s.input_tokens[over] + self.generated[head[over]]
-        batch.resumed = [Resumed(over, head[over], tokens, np.zeros(len(over)), entered=False)]
+        batch.resumed = [Resumed(over, head[over], self.length[over], np.zeros(len(over)), entered=False)]
         head[over] += 1
         while True:
             rows = rows[(head[rows] < self.lost[rows]) & (batch.waiting[rows] > 0)]
             tokens = s.input_tokens[rows] + self.generated[head[rows]]
-            fits = batch.idle[rows] | (tokens + HALF_BLOCK <= batch.room[rows])
+            fits = np.minimum(tokens + HALF_BLOCK, s.kv_tokens[rows]) <= batch.room[rows]
             able = (batch.left[rows] > 0) & (batch.seats[rows] > 0) & fits
             batch.seats[rows[~able]] = 0  # nothing overtakes
             rows, tokens = rows[able], tokens[able]
@@ -290,16 +295,15 @@ class Sweep:
             batch.seats[rows] -= 1
             batch.room[rows] -= tokens + HALF_BLOCK
             batch.waiting[rows] -= 1
-            batch.idle[rows] = False
             head[rows] += 1
 
     def _restart(self, resumed: Resumed) -> None:
         rows, number, tokens = resumed.rows, resumed.number, resumed.tokens
         if resumed.entered:
-            self.used[rows] += tokens + HALF_BLOCK
+            self.room[rows] -= tokens + HALF_BLOCK
             self.waiting[rows] -= 1
         partly = resumed.rest > 0
-        self.rest[rows[partly]], self.done[rows[partly]] = resumed.rest[partly], (tokens - resumed.rest)[partly]
+        self.rest[rows[partly]], self.length[rows[partly]] = resumed.rest[partly], tokens[partly]
         rows, number, tokens = rows[~partly], number[~partly], tokens[~partly]
         generated = tokens - self.lanes.input_tokens[rows]
         self._group(rows, number, np.ones(len(rows)), generated)
@@ -308,30 +312,24 @@ class Sweep:
 
     def _group(self, rows: Ints, number: Ints, size: Floats, generated: Floats) -> None:
         """Requests whose prompts were completed by the iteration that has just ended join those that decode."""
-        s, newest = self.lanes, self.newest[rows]
-        born = self.iteration[rows] - 1 - generated
-        self.born[number] = born
-        self.previous[number] = newest
-        self.following[newest] = number
-        self.newest[rows] = number
-        alone = self.begin[rows] == number
-        self.due[rows[alone]] = (born + s.output_tokens[rows])[alone]
-        self.end[rows] = number + size.astype(np.int64)
+        s = self.lanes
+        tail, end = self.tail[rows] + 1, number + size.astype(np.int64)
+        self.tail[rows], self.end[rows] = tail, end
+        self.starts[tail], self.starts[tail + 1] = number, end
+        self.dues[tail] = self.iteration[rows] - 1 - generated + s.output_tokens[rows]
         self.decodes[rows] += size
         self.context[rows] += size * (s.input_tokens[rows] + generated + 1)
-        self.used[rows] += size
+        self.room[rows] -= size
 
     def _first(self, rows: Ints, number: Ints, beyond: Ints) -> None:
         """The first token of the requests `number` to `beyond`."""
         s, clock = self.lanes, self.clock[rows]
         self.first[number] = clock
-        self.late[number] = number
-        origin = self.origin[rows]
-        slow = (clock - self.units[number - origin] * s.gap[rows] > s.ttft[rows]).nonzero()[0]
+        slow = (clock - self.times[number] > s.ttft[rows]).nonzero()[0]
         if len(slow):
-            rows, number, origin = rows[slow], number[slow], origin[slow]
+            rows, number = rows[slow], number[slow]
             on_time = np.searchsorted(self.units, (clock[slow] - s.ttft[rows]) / s.gap[rows])
-            late = np.minimum(np.maximum(origin + on_time, number + 1), beyond[slow])
+            late = np.minimum(np.maximum(self.origin[rows] + on_time, number + 1), beyond[slow])
             self.late[number] = late
             self._miss(rows, number, late)
 
@@ -342,10 +340,15 @@ class Sweep:
 
     def _end(self) -> None:
         """Groups whose last token has come."""
-        s, rows = self.lanes, (self.due == self.iteration).nonzero()[0]
-        while len(rows):
-            number, end, clock, output = self.begin[rows], self.end[rows], self.clock[rows], s.output_tokens[rows]
-            beyond = np.where(number == self.newest[rows], end, self.following[number])
+        s = self.lanes
+        while True:
+            self.due = self.dues[self.head]
+            rows = (self.due == self.iteration).nonzero()[0]
+            if not len(rows):
+                return
+            head, clock, output = self.head[rows], self.clock[rows], s.output_tokens[rows]
+            self.head[rows] = head + 1
+            number, beyond = self.starts[head], self.starts[head + 1]
             self.finish[number] = clock
             slow = (clock - self.first[number] > s.tpot[rows] * (output - 1)).nonzero()[0]
             if len(slow):
@@ -354,21 +357,18 @@ class Sweep:
             size, tokens = beyond - number, s.input_tokens[rows] + output
             self.decodes[rows] -= size
             self.context[rows] -= size * tokens
-            self.used[rows] -= size * (tokens + HALF_BLOCK)
-            self.begin[rows] = beyond
-            self.due[rows] = np.where(beyond < end, self.born[beyond] + output, NEVER)
-            rows = rows[self.due[rows] == self.iteration[rows]]
+            self.room[rows] += size * (tokens + HALF_BLOCK)
 
     def _arrive(self) -> None:
         """Requests that came meanwhile; a lane with nothing to do waits for the next one."""
         s = self.lanes
-        idle = (self.decodes + self.rest + self.waiting == 0).nonzero()[0]
-        self.clock[idle] = np.maximum(self.clock[idle], self.next[idle])
+        idle = self.decodes + self.rest + self.waiting == 0
+        np.maximum(self.clock, self.next, out=self.clock, where=idle)
         rows = (self.next <= self.clock).nonzero()[0]
-        origin, gap = self.origin[rows], s.gap[rows]
-        before = self.arrived[rows] - origin
-        known = np.searchsorted(self.units, self.clock[rows] / gap, side="right")
-        known = np.minimum(np.maximum(known, before + 1), len(self.units) - 1)
-        self.waiting[rows] += known - before
-        self.arrived[rows] = origin + known
-        self.next[rows] = self.units[known] * gap
+        if len(rows):
+            before = self.arrived[rows] - self.origin[rows]
+            known = np.searchsorted(self.units, self.clock[rows] / s.gap[rows], side="right")
+            known = np.minimum(np.maximum(known, before + 1), len(self.units) - 1)
+            self.waiting[rows] += known - before
+            arrived = self.arrived[rows] = self.origin[rows] + known
+            self.next[rows] = self.times[arrived]
