@@ -17,6 +17,8 @@ Bools = NDArray[np.bool_]
 
 NEVER = 1e30
 COMPACT = 16  # rounds until lanes that ended are taken out
+ZERO, ONE, TWO = (np.array(number, float) for number in (0, 1, 2))  # beside few lanes Python's take twice as long
+MANY = np.array(NEVER)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Batch:
     room: Floats
     waiting: Floats
     chunk: Floats  # of the prompt in progress
-    ended: Bools  # it will be completed
+    ended: Floats  # 1 where it will be completed
     prefill: Floats  # tokens of all prompts
     reach: Floats  # tokens that these attend to, all together
     resumed: list[Resumed] = field(default_factory=list)
@@ -159,27 +161,26 @@ class Sweep:
         self._end()
         self._arrive()
 
-    def _batch(self, full: Bools | None) -> Batch:
-        s, part = self.lanes, self.rest > 0
+    def _batch(self, full: Ints) -> Batch:
+        s, part = self.lanes, np.sign(self.rest)
         left = s.batched_tokens - self.decodes
         chunk = np.minimum(self.rest, left)
-        going = self.rest > chunk
+        going = np.sign(self.rest - chunk)
         batch = Batch(
             left=left - chunk,
             seats=s.sequences - self.decodes - part,
             room=self.room,
             waiting=self.waiting,
             chunk=chunk,
-            ended=part > going,
+            ended=part - going,
             prefill=chunk,
-            reach=chunk * (self.length - self.rest + chunk / 2),
+            reach=chunk * (self.length - self.rest + chunk / TWO),
         )
-        if full is not None:
-            batch.seats[full] = 0
-        if (self.end < self.lost).any():
-            again = ((self.end < self.lost) & ((self.waiting > 0) | batch.ended) & ~going).nonzero()[0]
-            if len(again):
-                self._resume(again, batch)
+        batch.seats[full] = 0
+        again = (self.end < self.lost).nonzero()[0]
+        again = again[(self.waiting[again] + batch.ended[again] > 0) & (going[again] == 0)]
+        if len(again):
+            self._resume(again, batch)
         self._admit(batch)
         return batch
 
@@ -187,13 +188,13 @@ class Sweep:
         """Prompts that are new, all of one length."""
         s = self.lanes
         able = np.minimum(np.minimum(np.floor(batch.room / s.fit), batch.seats), batch.waiting)
-        fresh = np.minimum(np.maximum(able, 0) * s.tokens, batch.left)
+        fresh = np.minimum(np.maximum(able, ZERO) * s.tokens, batch.left)
         whole = batch.whole = np.floor(fresh / s.tokens)
         extra = batch.extra = fresh - whole * s.tokens
         batch.prefill = batch.prefill + fresh
-        batch.reach += whole * s.reach + extra * (s.cached_tokens + extra / 2)
+        batch.reach += whole * s.reach + extra * (s.cached_tokens + extra / TWO)
 
-    def _steps(self, batch: Batch, full: Bools | None) -> tuple[Floats, Floats]:
+    def _steps(self, batch: Batch, full: Ints) -> tuple[Floats, Floats]:
         """How many iterations are like this one, and how long they take."""
         s, decodes, prefill = self.lanes, self.decodes, batch.prefill
         roof = np.maximum(s.weights, s.per_token * (prefill + decodes))
@@ -201,52 +202,51 @@ class Sweep:
                    + s.per_decode_sequence * decodes + s.per_context_token * self.context)  # fmt: skip
         longer = s.per_prefill_token_context * (prefill * prefill) + s.per_context_token * decodes
         # until the next arrival, where it would be admitted
-        wait = np.where(self.waiting + self.rest > 0, NEVER, self.next - self.clock)
-        half = seconds - longer / 2
-        wait = 2 * wait
-        steps = np.ceil(wait / (half + np.sqrt(half * half + longer * wait)))
+        half, wait = seconds - longer / TWO, self.next - self.clock + (self.waiting + self.rest) * MANY
+        twice = TWO * wait
+        steps = np.ceil(twice / (half + np.sqrt(half * half + longer * twice)))
         # until a group ends
         steps = np.minimum(steps, self.due - self.iteration)
         # until the KV cache is full
-        room = self.room - (batch.extra > 0) * s.held
-        steps = np.minimum(steps, np.floor(room / np.maximum(decodes, 1)) + 1)
+        room = self.room - np.sign(batch.extra) * s.held
+        steps = np.minimum(steps, np.floor(room / np.maximum(decodes, ONE)) + ONE)
         # until the last chunk of a prompt, of which this may be the first; a second prompt is never among the chunks
-        rest = np.where(self.rest > 0, self.rest, s.tokens)
-        steps = np.maximum(np.minimum(steps, np.ceil(rest / prefill) - 1), 1)
-        if full is not None:
-            steps[full] = 1
+        rest = np.where(self.rest, self.rest, s.tokens)
+        steps = np.maximum(np.minimum(steps, np.ceil(rest / prefill) - ONE), ONE)
+        steps[full] = 1
         for resumed in batch.resumed:
             steps[resumed.rows] = 1
-        return steps, steps * (seconds + longer * ((steps - 1) / 2))
+        return steps, steps * (seconds + longer * ((steps - ONE) / TWO))
 
     def _go(self, batch: Batch, steps: Floats, seconds: Floats) -> None:
         s, whole, extra = self.lanes, batch.whole, batch.extra
         self.clock = self.clock + seconds
         self.iteration = self.iteration + steps
-        grown, new = steps * self.decodes, extra > 0
-        self.context = self.context + grown
+        new, ended, grown = np.sign(extra), batch.ended, steps * self.decodes
         self.rest = self.rest + new * s.tokens - steps * (batch.chunk + extra)
-        self.length = np.where(new, s.input_tokens, self.length)
-        entered, begun = whole + new, whole + batch.ended
-        self.room = self.room - grown - entered * s.held
+        self.context = self.context + grown
+        self.room = self.room - grown
+        if batch.resumed:
+            ended = ended.copy()
+            ended[batch.resumed[0].rows] = 0
+            for resumed in batch.resumed:
+                self._restart(resumed)
+        entered, size = whole + new, whole + ended
         self.waiting = self.waiting - entered
-        for resumed in batch.resumed:
-            self._restart(resumed)
-            begun[resumed.rows] = whole[resumed.rows]
-        rows = begun.nonzero()[0]
+        self.decodes = self.decodes + size
+        self.context = self.context + size * (s.input_tokens + ONE)
+        self.room = self.room - (entered * s.held + size)
+        rows = size.nonzero()[0]
         if len(rows):
             number = self.end[rows]
-            self._group(rows, number, begun[rows], np.zeros(len(rows)))
+            self._group(rows, number, number + size[rows].astype(np.int64), self.iteration[rows] - 1)
             self._first(rows, number, self.end[rows])
 
-    def _preempt(self) -> Bools | None:
+    def _preempt(self) -> Ints:
         """The latest lose their KV cache until the others have room; which lanes that happened in."""
         s = self.lanes
-        full = self.room < 0
-        if not full.any():
-            return None
-        full &= self.decodes + (self.rest > 0) > 1
-        rows = full.nonzero()[0]
+        rows = (self.room < ZERO).nonzero()[0]
+        rows = full = rows[self.decodes[rows] + (self.rest[rows] > 0) > 1]
         while len(rows):
             part = self.rest[rows] > 0
             self.lost[rows] = np.maximum(self.lost[rows], self.end[rows] + part)
@@ -267,7 +267,7 @@ class Sweep:
             alone = first == number
             self.dues[tail[alone]] = NEVER
             self.tail[rows] -= alone
-            rows = ((self.room < 0) & (self.decodes + (self.rest > 0) > 1)).nonzero()[0]
+            rows = full[(self.room[full] < 0) & (self.decodes[full] + (self.rest[full] > 0) > 1)]
         return full
 
     def _resume(self, rows: Ints, batch: Batch) -> None:
@@ -275,7 +275,7 @@ class Sweep:
         that are completed now, then those at the head of the queue."""
         s, head = self.lanes, self.end.copy()
         batch.room, batch.waiting, batch.prefill = batch.room.copy(), batch.waiting.copy(), batch.prefill.copy()
-        over = rows[batch.ended[rows]]
+        over = rows[batch.ended[rows] > 0]
         batch.resumed = [Resumed(over, head[over], self.length[over], np.zeros(len(over)), entered=False)]
         head[over] += 1
         while True:
@@ -303,23 +303,23 @@ class Sweep:
             self.room[rows] -= tokens + HALF_BLOCK
             self.waiting[rows] -= 1
         partly = resumed.rest > 0
-        self.rest[rows[partly]], self.length[rows[partly]] = resumed.rest[partly], tokens[partly]
+        self.rest[rows[partly]], self.length[rows] = resumed.rest[partly], self.lanes.input_tokens[rows]
+        self.length[rows[partly]] = tokens[partly]
         rows, number, tokens = rows[~partly], number[~partly], tokens[~partly]
         generated = tokens - self.lanes.input_tokens[rows]
-        self._group(rows, number, np.ones(len(rows)), generated)
+        self._group(rows, number, number + 1, self.iteration[rows] - 1 - generated)
+        self.decodes[rows] += 1
+        self.context[rows] += tokens + 1
+        self.room[rows] -= 1
         never = generated == 0
         self._first(rows[never], number[never], number[never] + 1)
 
-    def _group(self, rows: Ints, number: Ints, size: Floats, generated: Floats) -> None:
-        """Requests whose prompts were completed by the iteration that has just ended join those that decode."""
-        s = self.lanes
-        tail, end = self.tail[rows] + 1, number + size.astype(np.int64)
-        self.tail[rows], self.end[rows] = tail, end
-        self.starts[tail], self.starts[tail + 1] = number, end
-        self.dues[tail] = self.iteration[rows] - 1 - generated + s.output_tokens[rows]
-        self.decodes[rows] += size
-        self.context[rows] += size * (s.input_tokens[rows] + generated + 1)
-        self.room[rows] -= size
+    def _group(self, rows: Ints, number: Ints, beyond: Ints, born: Floats) -> None:
+        """The requests `number` to `beyond` begin to decode; `born`: iteration − generated tokens."""
+        tail = self.tail[rows] + 1
+        self.tail[rows], self.end[rows] = tail, beyond
+        self.starts[tail], self.starts[tail + 1] = number, beyond
+        self.dues[tail] = born + self.lanes.output_tokens[rows]
 
     def _first(self, rows: Ints, number: Ints, beyond: Ints) -> None:
         """The first token of the requests `number` to `beyond`."""
@@ -328,7 +328,7 @@ class Sweep:
         slow = (clock - self.times[number] > s.ttft[rows]).nonzero()[0]
         if len(slow):
             rows, number = rows[slow], number[slow]
-            on_time = np.searchsorted(self.units, (clock[slow] - s.ttft[rows]) / s.gap[rows])
+            on_time = self.units.searchsorted((clock[slow] - s.ttft[rows]) / s.gap[rows])
             late = np.minimum(np.maximum(self.origin[rows] + on_time, number + 1), beyond[slow])
             self.late[number] = late
             self._miss(rows, number, late)
@@ -362,12 +362,12 @@ class Sweep:
     def _arrive(self) -> None:
         """Requests that came meanwhile; a lane with nothing to do waits for the next one."""
         s = self.lanes
-        idle = self.decodes + self.rest + self.waiting == 0
-        np.maximum(self.clock, self.next, out=self.clock, where=idle)
+        idle = (self.decodes + self.rest + self.waiting == ZERO).nonzero()[0]
+        self.clock[idle] = np.maximum(self.clock[idle], self.next[idle])
         rows = (self.next <= self.clock).nonzero()[0]
         if len(rows):
             before = self.arrived[rows] - self.origin[rows]
-            known = np.searchsorted(self.units, self.clock[rows] / s.gap[rows], side="right")
+            known = self.units.searchsorted(self.clock[rows] / s.gap[rows], side="right")
             known = np.minimum(np.maximum(known, before + 1), len(self.units) - 1)
             self.waiting[rows] += known - before
             arrived = self.arrived[rows] = self.origin[rows] + known
