@@ -1,8 +1,9 @@
 """The highest request rates at which replays attain their targets, of many engines and request sizes in a few sweeps.
 It knows numbers of one replica only: no roles, buckets, prices or stock."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import floor, log
 
@@ -26,9 +27,11 @@ find a lower one by rounding."""
 SPAN = 48
 """Rates below the highest one: an SLO that holds only under a sixteenth of that is not met."""
 BLOCK = 2048
-"""Lanes of one sweep: what they remember fits in some tens of MB, and a sweep of fewer hardly takes less time."""
-DEPTH = 7
-"""Steps of the bisections that one sweep does at most: where there is room, with all rates that may be asked for."""
+"""Lanes side by side: what they remember fits in some tens of MB."""
+ROOM = 800
+"""Cases from which on no rate is tried before it is known to be needed."""
+CHANCES = np.concatenate(([0.6], 0.087 / np.arange(2, SPAN + 2), [0.09]))
+"""How often the highest rate attains, roughly, that so many below it, and none. A guess: it only saves time."""
 
 
 @dataclass(frozen=True)
@@ -103,84 +106,92 @@ def _top(case: Case) -> int:
     return floor(log(SATURATION * saturated(case).rate) / log(SCALE))
 
 
-@dataclass
-class _Search:
-    """Bisection for the highest exponent of SCALE whose rate attains; looser targets never lead to a lower one."""
+@lru_cache(maxsize=10_000)
+def _next(attains: int, fails: int) -> int:
+    """The exponent below the highest one to try when these are the lowest that is known to attain and the highest that
+    is known not to: it halves the chances. Looser targets never lead to a lower rate."""
+    return min(range(fails + 1, attains), key=lambda one: abs(CHANCES[fails + 1 : one + 1].sum() - CHANCES[one + 1 : attains + 1].sum()))
 
-    top: int
-    low: int  # attains, or is below all that are tried
-    high: int  # does not, or is above
 
-    def middle(self) -> int:
-        """The next to try; the highest of all is the first."""
-        return self.top if self.high > self.top else (self.low + self.high) // 2
-
-    @property
-    def open(self) -> bool:
-        return self.high - self.low > 1
-
-    def after(self, attains: bool) -> "_Search":
-        middle = self.middle()
-        return _Search(self.top, middle, self.high) if attains else _Search(self.top, self.low, middle)
-
-    def ahead(self, depth: int) -> list[int]:
-        """All exponents that the next `depth` steps may try."""
-        if not self.open or depth == 0:
-            return []
-        return [self.middle(), *self.after(True).ahead(depth - 1), *self.after(False).ahead(depth - 1)]
+@lru_cache(maxsize=10_000)
+def _ahead(attains: int, fails: int, least: float, chance: float = 1.0) -> tuple[int, ...]:
+    """All exponents that are tried with a chance of at least so much."""
+    if attains - fails == 1 or chance < least:
+        return ()
+    middle = _next(attains, fails)
+    higher, lower = CHANCES[fails + 1 : middle + 1].sum(), CHANCES[middle + 1 : attains + 1].sum()
+    share = chance / (higher + lower)
+    return middle, *_ahead(middle, fails, least, share * higher), *_ahead(attains, middle, least, share * lower)
 
 
 def highest_rates(cases: Sequence[Case]) -> list[float]:
     """Requests per second of each; 0 where even the lowest rate tried does not attain."""
-    searches = [_Search(top, top - SPAN - 1, top + 1) for top in map(_top, cases)]
-    while running := [index for index, search in enumerate(searches) if search.open]:
-        probes = _probes(searches, running)
-        attains = dict(zip(probes, _attaining(cases, probes), strict=True))
-        for index in running:
-            search = searches[index]
-            while search.open and (index, search.middle()) in attains:
-                search = search.after(attains[index, search.middle()])
-            searches[index] = search
-    return [SCALE**search.low if search.low >= search.top - SPAN else 0.0 for search in searches]
-
-
-def _probes(searches: Sequence[_Search], running: Sequence[int]) -> list[tuple[int, int]]:
-    """(case, exponent) of as many steps as one sweep has room for."""
-    for depth in range(DEPTH, 0, -1):
-        probes = [(index, mark) for index in running for mark in searches[index].ahead(depth)]
-        if len(probes) <= BLOCK:
-            break
-    return probes
-
-
-def _attaining(cases: Sequence[Case], probes: Sequence[tuple[int, int]]) -> list[bool]:
-    """Whether each (case, mark) attains its targets."""
-    attains = [False] * len(probes)
+    rates: dict[Case, float] = {}
     for cv in sorted({case.arrival_cv for case in cases}):
-        of_cv = [place for place, (index, _) in enumerate(probes) if cases[index].arrival_cv == cv]
-        for start in range(0, len(of_cv), BLOCK):
-            block = of_cv[start : start + BLOCK]
-            lanes = _lanes([(cases[i], SCALE**mark) for i, mark in (probes[place] for place in block)])
-            within = Sweep(lanes, arrivals(cv), MOST_WARM, MOST_WARM + COUNTED).run() <= lanes.allowed
-            for place, good in zip(block, within.tolist(), strict=True):
-                attains[place] = good
-    return attains
+        of_cv = [case for case in dict.fromkeys(cases) if case.arrival_cv == cv]
+        rates |= zip(of_cv, _bisected(of_cv, cv), strict=True)
+    return [rates[case] for case in cases]
 
 
-def _lanes(probes: Sequence[tuple[Case, float]]) -> Lanes:
-    rows = []
-    for case, rate in probes:
-        step, limit = case.step_time, saturated(case)
-        warm = LEAST_WARM + 1.5 * limit.sequences * rate / limit.rate
-        rows.append(
-            (
-                step.base, step.per_prefill_token, step.per_prefill_token_context, step.per_decode_sequence,
-                step.per_context_token, step.weights, step.per_token, *astuple(case.limits), case.input_tokens,
-                case.output_tokens, case.cached_tokens, 1 / rate, case.ttft, min(case.tpot, NEVER),
-                MOST_WARM - min(MOST_WARM, int(warm)), floor((1 - case.attainment) * COUNTED + 1e-9),
-            )
-        )  # fmt: skip
-    return Lanes(*np.array(rows, float).T.copy())
+def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
+    """In one sweep. A lane that ends makes room for the next, and where there is much room, rates are tried of which it
+    is not known yet whether they are needed: few lanes take nearly as long as many."""
+    sweep, lanes_of = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, min(BLOCK, 8 * len(cases))), _lanes_of(cases)
+    attains, fails = [SPAN + 1] * len(cases), [-1] * len(cases)  # as exponents below the highest
+    verdicts: list[dict[int, bool | None]] = [{} for _ in cases]  # None while it is asked for
+    running: dict[int, tuple[int, int]] = {}  # case and exponent, by slot
+    queue: deque[tuple[int, int]] = deque()
+    least = min(1.0, len(cases) / ROOM)
+
+    def ask(index: int) -> None:
+        known = verdicts[index]
+        below = [one for one in _ahead(attains[index], fails[index], least) if one not in known]
+        known.update(dict.fromkeys(below))
+        queue.extendleft((index, one) for one in reversed(below))
+
+    for index in reversed(range(len(cases))):
+        ask(index)
+    while queue or running:
+        probes = [queue.popleft() for _ in range(min(len(queue), len(sweep.free)))]
+        probes = [(index, below) for index, below in probes if fails[index] < below < attains[index]]
+        if probes:
+            running |= zip(sweep.add(lanes_of(probes)).tolist(), probes, strict=True)
+        if not running:
+            continue
+        for slot, good in zip(*(found.tolist() for found in sweep.run()), strict=True):
+            index, below = running.pop(slot)
+            verdicts[index][below] = good
+            before = attains[index], fails[index]
+            while attains[index] - fails[index] > 1 and (verdict := verdicts[index].get(_next(attains[index], fails[index]))) is not None:
+                (attains if verdict else fails)[index] = _next(attains[index], fails[index])
+            if before != (attains[index], fails[index]):
+                sweep.drop([s for s, (i, b) in running.items() if i == index and not fails[i] < b < attains[i]])
+                ask(index)
+    return [SCALE ** (_top(case) - below) if below <= SPAN else 0.0 for case, below in zip(cases, attains, strict=True)]
+
+
+def _lanes_of(cases: Sequence[Case]) -> Callable[[Sequence[tuple[int, int]]], Lanes]:
+    """Of (case, exponent) each."""
+    rows = [
+        (
+            one.step_time.base, one.step_time.per_prefill_token, one.step_time.per_prefill_token_context,
+            one.step_time.per_decode_sequence, one.step_time.per_context_token, one.step_time.weights,
+            one.step_time.per_token, one.limits.batched_tokens, one.limits.sequences, one.limits.kv_tokens,
+            one.input_tokens, one.output_tokens, one.cached_tokens, one.ttft, min(one.tpot, NEVER),
+            floor((1 - one.attainment) * COUNTED + 1e-9), 1.5 * saturated(one).sequences / saturated(one).rate,
+        )
+        for one in cases
+    ]  # fmt: skip
+    table, tops = np.array(rows, float).T, np.array([_top(case) for case in cases], float)
+
+    def lanes(probes: Sequence[tuple[int, int]]) -> Lanes:
+        indices, below = np.array(probes).T
+        *engine, ttft, tpot, allowed, fills = table[:, indices]
+        rate = SCALE ** (tops[indices] - below)
+        start = MOST_WARM - np.minimum(MOST_WARM, np.floor(LEAST_WARM + fills * rate))
+        return Lanes(*engine, 1 / rate, ttft, tpot, start, allowed)
+
+    return lanes
 
 
 @lru_cache(maxsize=64)

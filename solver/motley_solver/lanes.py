@@ -4,6 +4,7 @@ Equal requests end in the order in which they came. So those that run are an int
 prompts ended with the same iteration (a group) share all that is to be known of them: a lane is a handful of numbers
 and a few arrays over its groups. It counts requests that miss a target and knows nothing of capacities or prices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -16,7 +17,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 NEVER = 1e30
-COMPACT = 16  # rounds until lanes that ended are taken out
+COMPACT = 16  # rounds until lanes that ended are looked for
 ZERO, ONE, TWO = (np.array(number, float) for number in (0, 1, 2))  # beside few lanes Python's take twice as long
 MANY = np.array(NEVER)
 
@@ -61,6 +62,10 @@ class Lanes:
     def __getitem__(self, chosen: Ints) -> "Lanes":
         return Lanes(*(getattr(self, one.name)[chosen] for one in fields(self) if one.init))
 
+    def __add__(self, other: "Lanes") -> "Lanes":
+        pairs = ((getattr(self, one.name), getattr(other, one.name)) for one in fields(self) if one.init)
+        return Lanes(*map(np.concatenate, pairs))
+
 
 @dataclass(frozen=True)
 class Resumed:
@@ -92,67 +97,74 @@ class Batch:
 
 
 STATE = (
-    "slot", "origin", "head", "tail", "end", "arrived", "lost", "iteration", "decodes", "waiting", "context", "room",
-    "rest", "length", "misses", "due", "clock", "next",
+    "slot", "origin", "head", "tail", "end", "arrived", "lost",  # integers
+    "iteration", "decodes", "waiting", "context", "room", "rest", "length", "misses", "due", "clock", "next",
 )  # fmt: skip
 
 
 class Sweep:
-    """All lanes that have not ended. `units`: when the requests arrive, 1 second apart in the mean; a lane stretches it
-    by its gap. Those from `warm` to `beyond` count.
+    """Lanes side by side, at most as many as there are `slots`; others may take the place of those that ended. `units`:
+    when the requests arrive, 1 second apart in the mean; a lane stretches it by its gap. Those from `warm` to `beyond`
+    count.
 
     A lane's requests have numbers from its `origin` on, and so have its groups. Groups from `head` to `tail` decode:
     each starts with a request (`starts`, which tells the end of the last one too) and ends with an iteration (`dues`).
     The request `end` is a prompt in progress while it has `rest` > 0 tokens of its `length` to go, those up to
     `arrived` wait, and those below `lost` have been preempted before."""
 
-    def __init__(self, lanes: Lanes, units: Floats, warm: int, beyond: int) -> None:
-        count, width = len(lanes), len(units) + 1
-        self.lanes, self.units, self.warm, self.beyond = lanes, np.append(units, NEVER), warm, beyond
-        self.missed = np.zeros(count)
-        self.slot = np.arange(count)
-        self.origin = self.slot * width
-        start = lanes.start.astype(np.int64)
-        self.head, self.tail = self.origin.copy(), self.origin - 1
-        self.end, self.arrived, self.lost = np.tile(self.origin + start, (3, 1))
-        self.iteration, self.decodes, self.waiting, self.misses = np.zeros((4, count))
-        self.context = np.zeros(count)  # tokens that the decodes of the next iteration read
-        self.room = lanes.kv_tokens.copy()  # KV tokens beside what the next iteration writes
-        self.rest = np.zeros(count)
-        self.length = lanes.input_tokens.copy()
-        self.due = np.full(count, NEVER)  # the iteration that ends the oldest group
+    def __init__(self, units: Floats, warm: int, beyond: int, slots: int) -> None:
+        self.units, self.warm, self.beyond = np.append(units, NEVER), warm, beyond
+        self.free = np.arange(slots)
+        count = slots * len(self.units)
         # by group
-        self.starts = np.repeat(self.origin + start, width)
-        self.dues = np.full(count * width, NEVER)
+        self.starts, self.dues = np.empty(count, np.int64), np.empty(count)
         # by request; all but the first only for the first of each group
-        self.times = (self.units * lanes.gap[:, None]).ravel()
-        self.first, self.finish = np.full((2, count * width), np.nan)
-        self.late = np.zeros(count * width, np.int64)  # the requests of the group before this one missed TTFT
-        self.generated = np.zeros(count * width)  # until it was preempted
-        self.clock = self.times[self.arrived]
-        self.next = self.clock.copy()
+        self.times, self.first, self.finish = np.empty(count), np.full(count, np.nan), np.full(count, np.nan)
+        self.late = np.empty(count, np.int64)  # the requests of the group before this one missed TTFT
+        self.generated = np.empty(count)  # until it was preempted
+        self.lanes = Lanes(*np.empty((sum(one.init for one in fields(Lanes)), 0)))
+        for name in STATE:
+            setattr(self, name, np.empty(0, np.int64 if name in STATE[:7] else np.float64))
+
+    def add(self, lanes: Lanes) -> Ints:
+        """The slots that they have until they end; so many must be free."""
+        slot, self.free = self.free[: len(lanes)], self.free[len(lanes) :]
+        origin, zeros = slot * len(self.units), np.zeros(len(lanes))
+        start, whole = origin + lanes.start.astype(np.int64), origin[:, None] + np.arange(len(self.units))
+        self.times[whole], self.dues[whole] = self.units * lanes.gap[:, None], NEVER
+        self.late[whole] = self.generated[whole] = 0
+        self.starts[origin] = start
+        new = {"slot": slot, "origin": origin, "head": origin, "tail": origin - 1, "end": start, "arrived": start,
+               "lost": start, "room": lanes.kv_tokens, "length": lanes.input_tokens, "due": self.dues[origin],
+               "clock": self.times[start], "next": self.times[start]}  # fmt: skip
+        for name in STATE:
+            setattr(self, name, np.concatenate((getattr(self, name), new.get(name, zeros))))
+        self.lanes = self.lanes + lanes
         self._arrive()
+        return slot
 
-    def run(self) -> Floats:
-        """How many of the requests that count missed a target; above `allowed` there may be more than it says."""
-        rounds = 0
+    def drop(self, slots: Sequence[int]) -> None:
+        """They end soon, as if they had missed more than they may."""
+        if slots:
+            self.misses[np.isin(self.slot, slots)] = NEVER
+
+    def run(self) -> tuple[Ints, Bools]:
+        """Goes on until some lanes end: their slots, which are free again, and whether of the requests that count no
+        more missed a target than are allowed to."""
+        over = np.empty(0, np.int64)
         with np.errstate(divide="ignore"):
-            while len(self.slot):
-                self._leap()
-                rounds += 1
-                if rounds % COMPACT == 0:
-                    self._compact()
-        return self.missed
-
-    def _compact(self) -> None:
-        s = self.lanes
-        over = (self.starts[self.head] - self.origin >= self.beyond) | (self.misses > s.allowed)
-        if over.any():
-            self.missed[self.slot[over]] = self.misses[over]
-            keep = (~over).nonzero()[0]
-            self.lanes = s[keep]
-            for name in STATE:
-                setattr(self, name, getattr(self, name)[keep])
+            while not len(over):
+                for _ in range(COMPACT):
+                    self._leap()
+                served = self.starts[self.head] - self.origin
+                over = ((served >= self.beyond) | (self.misses > self.lanes.allowed)).nonzero()[0]
+        slots, attain = self.slot[over], self.misses[over] <= self.lanes.allowed[over]
+        self.free = np.concatenate((self.free, slots))
+        keep = np.delete(np.arange(len(self.slot)), over)
+        self.lanes = self.lanes[keep]
+        for name in STATE:
+            setattr(self, name, getattr(self, name)[keep])
+        return slots, attain
 
     def _leap(self) -> None:
         full = self._preempt()
