@@ -141,7 +141,7 @@ def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
     verdicts: list[dict[int, bool | None]] = [{} for _ in cases]  # None while it is asked for
     running: dict[int, tuple[int, int]] = {}  # case and exponent, by slot
     queue: deque[tuple[int, int]] = deque()
-    least = min(1.0, len(cases) / ROOM)
+    allowed, least = [_allowed(case) for case in cases], min(1.0, len(cases) / ROOM)
 
     def ask(index: int) -> None:
         known = verdicts[index]
@@ -158,9 +158,9 @@ def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
             running |= zip(sweep.add(lanes_of(probes)).tolist(), probes, strict=True)
         if not running:
             continue
-        for slot, good in zip(*(found.tolist() for found in sweep.run()), strict=True):
+        for slot, misses in zip(*(found.tolist() for found in sweep.run()), strict=True):
             index, below = running.pop(slot)
-            verdicts[index][below] = good
+            verdicts[index][below] = misses <= allowed[index]
             before = attains[index], fails[index]
             while attains[index] - fails[index] > 1 and (verdict := verdicts[index].get(_next(attains[index], fails[index]))) is not None:
                 (attains if verdict else fails)[index] = _next(attains[index], fails[index])
@@ -168,6 +168,11 @@ def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
                 sweep.drop([s for s, (i, b) in running.items() if i == index and not fails[i] < b < attains[i]])
                 ask(index)
     return [SCALE ** (_top(case) - below) if below <= SPAN else 0.0 for case, below in zip(cases, attains, strict=True)]
+
+
+def _allowed(case: Case) -> int:
+    """Requests that may miss a target."""
+    return floor((1 - case.attainment) * COUNTED + 1e-9)
 
 
 def _lanes_of(cases: Sequence[Case]) -> Callable[[Sequence[tuple[int, int]]], Lanes]:
@@ -178,7 +183,7 @@ def _lanes_of(cases: Sequence[Case]) -> Callable[[Sequence[tuple[int, int]]], La
             one.step_time.per_decode_sequence, one.step_time.per_context_token, one.step_time.weights,
             one.step_time.per_token, one.limits.batched_tokens, one.limits.sequences, one.limits.kv_tokens,
             one.input_tokens, one.output_tokens, one.cached_tokens, one.ttft, min(one.tpot, NEVER),
-            floor((1 - one.attainment) * COUNTED + 1e-9), 1.5 * saturated(one).sequences / saturated(one).rate,
+            _allowed(one), 1.5 * saturated(one).sequences / saturated(one).rate,
         )
         for one in cases
     ]  # fmt: skip

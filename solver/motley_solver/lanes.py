@@ -48,6 +48,9 @@ class Lanes:
     reach: Floats = field(init=False)  # tokens that these attend to, all together
     held: Floats = field(init=False)  # KV tokens of a prompt
     fit: Floats = field(init=False)  # that must be free for it: an idle engine takes any
+    begun: Floats = field(init=False)  # tokens that its first decode reads
+    whole: Floats = field(init=False)  # tokens of a request in the end
+    between: Floats = field(init=False)  # seconds from first to last token, target
 
     def __post_init__(self) -> None:
         derived = self.__dict__  # a frozen dataclass
@@ -55,6 +58,9 @@ class Lanes:
         derived["reach"] = self.tokens * (self.cached_tokens + self.tokens / 2)
         derived["held"] = self.input_tokens + HALF_BLOCK
         derived["fit"] = np.minimum(self.held, self.kv_tokens)
+        derived["begun"] = self.input_tokens + 1
+        derived["whole"] = self.input_tokens + self.output_tokens
+        derived["between"] = self.tpot * (self.output_tokens - 1)
 
     def __len__(self) -> int:
         return len(self.base)
@@ -148,9 +154,9 @@ class Sweep:
         if slots:
             self.misses[np.isin(self.slot, slots)] = NEVER
 
-    def run(self) -> tuple[Ints, Bools]:
-        """Goes on until some lanes end: their slots, which are free again, and whether of the requests that count no
-        more missed a target than are allowed to."""
+    def run(self) -> tuple[Ints, Floats]:
+        """Goes on until some lanes end: their slots, which are free again, and how many of the requests that count
+        missed a target; above `allowed` there may be more than it says."""
         over = np.empty(0, np.int64)
         with np.errstate(divide="ignore"):
             while not len(over):
@@ -158,13 +164,13 @@ class Sweep:
                     self._leap()
                 served = self.starts[self.head] - self.origin
                 over = ((served >= self.beyond) | (self.misses > self.lanes.allowed)).nonzero()[0]
-        slots, attain = self.slot[over], self.misses[over] <= self.lanes.allowed[over]
+        slots, misses = self.slot[over], self.misses[over]
         self.free = np.concatenate((self.free, slots))
         keep = np.delete(np.arange(len(self.slot)), over)
         self.lanes = self.lanes[keep]
         for name in STATE:
             setattr(self, name, getattr(self, name)[keep])
-        return slots, attain
+        return slots, misses
 
     def _leap(self) -> None:
         full = self._preempt()
@@ -190,9 +196,8 @@ class Sweep:
         )
         batch.seats[full] = 0
         again = (self.end < self.lost).nonzero()[0]
-        again = again[(self.waiting[again] + batch.ended[again] > 0) & (going[again] == 0)]
         if len(again):
-            self._resume(again, batch)
+            self._resume(again[going[again] == 0], batch)
         self._admit(batch)
         return batch
 
@@ -246,7 +251,7 @@ class Sweep:
         entered, size = whole + new, whole + ended
         self.waiting = self.waiting - entered
         self.decodes = self.decodes + size
-        self.context = self.context + size * (s.input_tokens + ONE)
+        self.context = self.context + size * s.begun
         self.room = self.room - (entered * s.held + size)
         rows = size.nonzero()[0]
         if len(rows):
@@ -257,8 +262,10 @@ class Sweep:
     def _preempt(self) -> Ints:
         """The latest lose their KV cache until the others have room; which lanes that happened in."""
         s = self.lanes
-        rows = (self.room < ZERO).nonzero()[0]
-        rows = full = rows[self.decodes[rows] + (self.rest[rows] > 0) > 1]
+        full = (self.room < ZERO).nonzero()[0]
+        if len(full):
+            full = full[self.decodes[full] + (self.rest[full] > 0) > 1]
+        rows = full
         while len(rows):
             part = self.rest[rows] > 0
             self.lost[rows] = np.maximum(self.lost[rows], self.end[rows] + part)
@@ -358,29 +365,31 @@ class Sweep:
             rows = (self.due == self.iteration).nonzero()[0]
             if not len(rows):
                 return
-            head, clock, output = self.head[rows], self.clock[rows], s.output_tokens[rows]
-            self.head[rows] = head + 1
-            number, beyond = self.starts[head], self.starts[head + 1]
+            head, clock = self.head[rows], self.clock[rows]
+            self.head[rows] = after = head + 1
+            number, beyond = self.starts[head], self.starts[after]
             self.finish[number] = clock
-            slow = (clock - self.first[number] > s.tpot[rows] * (output - 1)).nonzero()[0]
+            slow = (clock - self.first[number] > s.between[rows]).nonzero()[0]
             if len(slow):
                 on_time = np.maximum(number[slow], np.minimum(self.late[number[slow]], beyond[slow]))
                 self._miss(rows[slow], on_time, beyond[slow])
-            size, tokens = beyond - number, s.input_tokens[rows] + output
+            size = (beyond - number).astype(float)
+            tokens = size * s.whole[rows]
             self.decodes[rows] -= size
-            self.context[rows] -= size * tokens
-            self.room[rows] += size * (tokens + HALF_BLOCK)
+            self.context[rows] -= tokens
+            self.room[rows] += tokens + HALF_BLOCK * size
 
     def _arrive(self) -> None:
         """Requests that came meanwhile; a lane with nothing to do waits for the next one."""
         s = self.lanes
         idle = (self.decodes + self.rest + self.waiting == ZERO).nonzero()[0]
-        self.clock[idle] = np.maximum(self.clock[idle], self.next[idle])
+        if len(idle):
+            self.clock[idle] = np.maximum(self.clock[idle], self.next[idle])
         rows = (self.next <= self.clock).nonzero()[0]
         if len(rows):
-            before = self.arrived[rows] - self.origin[rows]
-            known = self.units.searchsorted(self.clock[rows] / s.gap[rows], side="right")
-            known = np.minimum(np.maximum(known, before + 1), len(self.units) - 1)
-            self.waiting[rows] += known - before
-            arrived = self.arrived[rows] = self.origin[rows] + known
+            origin, before = self.origin[rows], self.arrived[rows]
+            known = origin + self.units.searchsorted(self.clock[rows] / s.gap[rows], side="right")
+            arrived = np.minimum(np.maximum(known, before + 1), origin + (len(self.units) - 1))
+            self.arrived[rows] = arrived
+            self.waiting[rows] += arrived - before
             self.next[rows] = self.times[arrived]

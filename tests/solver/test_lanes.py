@@ -34,6 +34,15 @@ def random_lane(choice: Random) -> tuple[StepTime, Limits, Request, float, float
     return step, limits, request, gap, ttft, tpot, choice.choice([0, 0, 5])
 
 
+def ended(sweep: Sweep, count: int) -> dict[int, float]:
+    """Misses by slot, of so many lanes."""
+    found: dict[int, float] = {}
+    while len(found) < count:
+        slots, misses = sweep.run()
+        found |= zip(slots.tolist(), misses.tolist(), strict=True)
+    return found
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_every_request_of_every_lane_fares_as_in_the_readable_replay(seed: int) -> None:
     choice = Random(seed)
@@ -43,8 +52,9 @@ def test_every_request_of_every_lane_fares_as_in_the_readable_replay(seed: int) 
         (*astuple(step)[:7], *astuple(limits), *astuple(size)[1:], gap, ttft, tpot, start, NEVER)
         for step, limits, size, gap, ttft, tpot, start in lanes
     ]
-    sweep = Sweep(Lanes(*np.array(rows, float).T.copy()), units, WARM, BEYOND)
-    missed, preempted = sweep.run(), 0
+    sweep = Sweep(units, WARM, BEYOND, slots=len(lanes))
+    sweep.add(Lanes(*np.array(rows, float).T))
+    missed, preempted = ended(sweep, len(lanes)), 0
     first, finish = (_filled(times.reshape(len(lanes), -1)) for times in (sweep.first, sweep.finish))
     for row, (step, limits, size, gap, ttft, tpot, start) in enumerate(lanes):
         requests = [
@@ -71,6 +81,7 @@ def test_a_lane_with_too_many_misses_is_given_up() -> None:
     step = StepTime(0.02, 1e-4)
     row = (*astuple(step)[:7], 2048, 8, 10_000, 100, 100, 0, 0.01, 0.1, 0.1, 0, 3)
     units = np.linspace(1.0, 3000.0, 3000)
-    sweep = Sweep(Lanes(*np.array([row], float).T.copy()), units, 0, 2900)
-    assert 3 < sweep.run()[0] < 2900
+    sweep = Sweep(units, 0, 2900, slots=1)
+    sweep.add(Lanes(*np.array([row], float).T))
+    assert 3 < ended(sweep, 1)[0] < 2900
     assert np.isnan(sweep.first[2000:]).all()
