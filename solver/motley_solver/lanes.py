@@ -18,8 +18,8 @@ Bools = NDArray[np.bool_]
 
 NEVER = 1e30
 COMPACT = 16  # rounds until lanes that ended are looked for
-ZERO, ONE, TWO = (np.array(number, float) for number in (0, 1, 2))  # beside few lanes Python's take twice as long
-MANY = np.array(NEVER)
+# beside few lanes Python's numbers would take twice as long
+ZERO, ONE, TWO, FOUR, LITTLE, MANY = map(np.array, (0.0, 1.0, 2.0, 4.0, 1e-9, NEVER))
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,7 @@ class Sweep:
         full = self._preempt()
         batch = self._batch(full)
         self._go(batch, *self._steps(batch, full))
+        self._decode()
         self._end()
         self._arrive()
 
@@ -212,24 +213,21 @@ class Sweep:
         batch.reach += whole * s.reach + extra * (s.cached_tokens + extra / TWO)
 
     def _steps(self, batch: Batch, full: Ints) -> tuple[Floats, Floats]:
-        """How many iterations are like this one, and how long they take."""
+        """How many iterations are like this one, and how long they take; none where there is no prompt and none waits."""
         s, decodes, prefill = self.lanes, self.decodes, batch.prefill
         roof = np.maximum(s.weights, s.per_token * (prefill + decodes))
         seconds = (s.base + roof + s.per_prefill_token * prefill + s.per_prefill_token_context * batch.reach
                    + s.per_decode_sequence * decodes + s.per_context_token * self.context)  # fmt: skip
         longer = s.per_prefill_token_context * (prefill * prefill) + s.per_context_token * decodes
-        # until the next arrival, where it would be admitted
-        half, wait = seconds - longer / TWO, self.next - self.clock + (self.waiting + self.rest) * MANY
-        twice = TWO * wait
-        steps = np.ceil(twice / (half + np.sqrt(half * half + longer * twice)))
+        # until the last chunk of a prompt, of which this may be the first; a second prompt is never among the chunks
+        rest = np.where(self.rest, self.rest, s.tokens)
+        steps = np.ceil(rest / np.maximum(prefill, LITTLE)) - ONE
         # until a group ends
         steps = np.minimum(steps, self.due - self.iteration)
         # until the KV cache is full
         room = self.room - np.sign(batch.extra) * s.held
-        steps = np.minimum(steps, np.floor(room / np.maximum(decodes, ONE)) + ONE)
-        # until the last chunk of a prompt, of which this may be the first; a second prompt is never among the chunks
-        rest = np.where(self.rest, self.rest, s.tokens)
-        steps = np.maximum(np.minimum(steps, np.ceil(rest / prefill) - ONE), ONE)
+        steps = np.maximum(np.minimum(steps, np.floor(room / np.maximum(decodes, ONE)) + ONE), ONE)
+        steps = steps * np.minimum(self.waiting + self.rest, ONE)
         steps[full] = 1
         for resumed in batch.resumed:
             steps[resumed.rows] = 1
@@ -356,6 +354,23 @@ class Sweep:
         origin = self.origin[rows]
         counted = np.minimum(beyond, origin + self.beyond) - np.maximum(number, origin + self.warm)
         self.misses[rows] += np.maximum(counted, 0)
+
+    def _decode(self) -> None:
+        """Where nothing else is left, decodes go on until a request comes, a group ends or the KV cache is full."""
+        s, decodes = self.lanes, self.decodes
+        slope = s.per_context_token / TWO * decodes  # each iteration takes twice that longer than the one before
+        first = (s.base + np.maximum(s.weights, s.per_token * decodes) + s.per_decode_sequence * decodes
+                 + s.per_context_token * self.context - slope)  # fmt: skip
+        wait = np.maximum(self.next - self.clock - (self.waiting + self.rest) * MANY, ZERO)
+        steps = np.ceil(TWO * wait / (first + np.sqrt(first * first + FOUR * slope * wait)))
+        steps = np.minimum(steps, self.dues[self.head] - self.iteration)
+        room = np.floor(self.room / np.maximum(decodes, ONE)) + ONE
+        steps = np.maximum(np.minimum(steps, np.maximum(room, TWO - decodes)), ZERO)
+        self.clock = self.clock + steps * (first + slope * steps)
+        self.iteration = self.iteration + steps
+        grown = steps * decodes
+        self.context = self.context + grown
+        self.room = self.room - grown
 
     def _end(self) -> None:
         """Groups whose last token has come."""
