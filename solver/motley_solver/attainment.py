@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import floor, log
+from math import exp, floor, log
 
 import numpy as np
 
@@ -28,10 +28,10 @@ SPAN = 48
 """Rates below the highest one: an SLO that holds only under a sixteenth of that is not met."""
 BLOCK = 2048
 """Lanes side by side: what they remember fits in some tens of MB."""
-ROOM = 800
+ROOM = 600
 """Cases from which on no rate is tried before it is known to be needed."""
-CHANCES = np.concatenate(([0.6], 0.087 / np.arange(2, SPAN + 2), [0.09]))
-"""How often the highest rate attains, roughly, that so many below it, and none. A guess: it only saves time."""
+CHANCES = np.concatenate(([0.6], 0.1 / np.arange(2, SPAN + 2), [0.05]))
+"""How often the highest rate is the answer, roughly, and that so far below it, and none."""
 
 
 @dataclass(frozen=True)
@@ -106,22 +106,34 @@ def _top(case: Case) -> int:
     return floor(log(SATURATION * saturated(case).rate) / log(SCALE))
 
 
+def _guess(case: Case) -> int:
+    """How far below the highest rate the answer is, by latencies at saturation against their targets. It decides what
+    is tried early, never what is found."""
+    limit, between = saturated(case), max(1, case.output_tokens - 1)
+    step = limit.sequences / limit.rate / between
+    strain = max((alone(case).ttft + 10 / limit.rate + step) / case.ttft, step / case.tpot)
+    return round(10 * log(strain / 1.4))
+
+
 @lru_cache(maxsize=10_000)
 def _next(attains: int, fails: int) -> int:
-    """The exponent below the highest one to try when these are the lowest that is known to attain and the highest that
-    is known not to: it halves the chances. Looser targets never lead to a lower rate."""
-    return min(range(fails + 1, attains), key=lambda one: abs(CHANCES[fails + 1 : one + 1].sum() - CHANCES[one + 1 : attains + 1].sum()))
+    """What to try when these are the lowest that is known to attain and the highest that is known not to, all as
+    exponents below the highest: that which halves the chances. Looser targets never lead to a lower rate."""
+    return min(range(fails + 1, attains), key=lambda one: abs(_chance(attains, fails, one) - 0.5))
+
+
+def _chance(attains: int, fails: int, tried: int) -> float:
+    return float(CHANCES[fails + 1 : tried + 1].sum() / CHANCES[fails + 1 : attains + 1].sum())
 
 
 @lru_cache(maxsize=10_000)
-def _ahead(attains: int, fails: int, least: float, chance: float = 1.0) -> tuple[int, ...]:
-    """All exponents that are tried with a chance of at least so much."""
+def _ahead(attains: int, fails: int, guess: int, least: float, chance: float = 1.0) -> tuple[int, ...]:
+    """All that will be tried with a chance of at least so much."""
     if attains - fails == 1 or chance < least:
         return ()
-    middle = _next(attains, fails)
-    higher, lower = CHANCES[fails + 1 : middle + 1].sum(), CHANCES[middle + 1 : attains + 1].sum()
-    share = chance / (higher + lower)
-    return middle, *_ahead(middle, fails, least, share * higher), *_ahead(attains, middle, least, share * lower)
+    tried = _next(attains, fails)
+    good = chance * (_chance(attains, fails, tried) + 1 / (1 + exp((guess - tried) / 2))) / 2
+    return tried, *_ahead(tried, fails, guess, least, good), *_ahead(attains, tried, guess, least, chance - good)
 
 
 def highest_rates(cases: Sequence[Case]) -> list[float]:
@@ -136,37 +148,44 @@ def highest_rates(cases: Sequence[Case]) -> list[float]:
 def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
     """In one sweep. A lane that ends makes room for the next, and where there is much room, rates are tried of which it
     is not known yet whether they are needed: few lanes take nearly as long as many."""
-    sweep, lanes_of = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, min(BLOCK, 8 * len(cases))), _lanes_of(cases)
+    slots, lanes_of = min(BLOCK, 4 * len(cases)), _lanes_of(cases)
+    sweep = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, slots)
     attains, fails = [SPAN + 1] * len(cases), [-1] * len(cases)  # as exponents below the highest
-    verdicts: list[dict[int, bool | None]] = [{} for _ in cases]  # None while it is asked for
+    guesses, allowed = [_guess(case) for case in cases], [_allowed(case) for case in cases]
+    least = min(1.0, len(cases) / ROOM)
+    known: list[dict[int, bool | None]] = [{} for _ in cases]  # None while it is being tried
     running: dict[int, tuple[int, int]] = {}  # case and exponent, by slot
     queue: deque[tuple[int, int]] = deque()
-    allowed, least = [_allowed(case) for case in cases], min(1.0, len(cases) / ROOM)
 
     def ask(index: int) -> None:
-        known = verdicts[index]
-        below = [one for one in _ahead(attains[index], fails[index], least) if one not in known]
-        known.update(dict.fromkeys(below))
-        queue.extendleft((index, one) for one in reversed(below))
+        new = [one for one in _ahead(attains[index], fails[index], guesses[index], least) if one not in known[index]]
+        known[index].update(dict.fromkeys(new))
+        queue.extendleft((index, one) for one in reversed(new))
 
     for index in reversed(range(len(cases))):
         ask(index)
     while queue or running:
         probes = [queue.popleft() for _ in range(min(len(queue), len(sweep.free)))]
-        probes = [(index, below) for index, below in probes if fails[index] < below < attains[index]]
+        probes = [(index, tried) for index, tried in probes if fails[index] < tried < attains[index]]
         if probes:
             running |= zip(sweep.add(lanes_of(probes)).tolist(), probes, strict=True)
         if not running:
             continue
+        changed = set()
         for slot, misses in zip(*(found.tolist() for found in sweep.run()), strict=True):
-            index, below = running.pop(slot)
-            verdicts[index][below] = misses <= allowed[index]
-            before = attains[index], fails[index]
-            while attains[index] - fails[index] > 1 and (verdict := verdicts[index].get(_next(attains[index], fails[index]))) is not None:
-                (attains if verdict else fails)[index] = _next(attains[index], fails[index])
-            if before != (attains[index], fails[index]):
-                sweep.drop([s for s, (i, b) in running.items() if i == index and not fails[i] < b < attains[i]])
-                ask(index)
+            index, tried = running.pop(slot)
+            known[index][tried] = misses <= allowed[index]
+            while attains[index] - fails[index] > 1:
+                tried = _next(attains[index], fails[index])
+                good = known[index].get(tried)
+                if good is None:
+                    break
+                (attains if good else fails)[index] = tried
+                changed.add(index)
+        for index in changed:
+            ask(index)
+        sweep.drop([slot for slot, (index, tried) in running.items()
+                    if index in changed and not fails[index] < tried < attains[index]])  # fmt: skip
     return [SCALE ** (_top(case) - below) if below <= SPAN else 0.0 for case, below in zip(cases, attains, strict=True)]
 
 

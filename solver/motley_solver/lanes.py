@@ -135,11 +135,13 @@ class Sweep:
     def add(self, lanes: Lanes) -> Ints:
         """The slots that they have until they end; so many must be free."""
         slot, self.free = self.free[: len(lanes)], self.free[len(lanes) :]
-        origin, zeros = slot * len(self.units), np.zeros(len(lanes))
-        start, whole = origin + lanes.start.astype(np.int64), origin[:, None] + np.arange(len(self.units))
-        self.times[whole], self.dues[whole] = self.units * lanes.gap[:, None], NEVER
-        self.late[whole] = self.generated[whole] = 0
-        self.starts[origin] = start
+        width, zeros = len(self.units), np.zeros(len(lanes))
+        origin = slot * width
+        start = self.starts[origin] = origin + lanes.start.astype(np.int64)
+        for values, blank in (
+            (self.times, self.units * lanes.gap[:, None]), (self.dues, NEVER), (self.late, 0), (self.generated, 0)
+        ):  # fmt: skip
+            values.reshape(-1, width)[slot] = blank
         new = {"slot": slot, "origin": origin, "head": origin, "tail": origin - 1, "end": start, "arrived": start,
                "lost": start, "room": lanes.kv_tokens, "length": lanes.input_tokens, "due": self.dues[origin],
                "clock": self.times[start], "next": self.times[start]}  # fmt: skip
@@ -151,8 +153,7 @@ class Sweep:
 
     def drop(self, slots: Sequence[int]) -> None:
         """They end soon, as if they had missed more than they may."""
-        if slots:
-            self.misses[np.isin(self.slot, slots)] = NEVER
+        self.misses[np.isin(self.slot, slots)] = NEVER
 
     def run(self) -> tuple[Ints, Floats]:
         """Goes on until some lanes end: their slots, which are free again, and how many of the requests that count
