@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from math import exp, floor, log
 
 import numpy as np
@@ -28,10 +29,10 @@ SPAN = 48
 """Rates below the highest one: an SLO that holds only under a sixteenth of that is not met."""
 BLOCK = 2048
 """Lanes side by side: what they remember fits in some tens of MB."""
-ROOM = 600
+ROOM = 500
 """Cases from which on no rate is tried before it is known to be needed."""
-CHANCES = np.concatenate(([0.6], 0.1 / np.arange(2, SPAN + 2), [0.05]))
-"""How often the highest rate is the answer, roughly, and that so far below it, and none."""
+CHANCES = (0.0, *accumulate([0.6, *(0.1 / below for below in range(2, SPAN + 2)), 0.05]))
+"""How often the answer is less far below the highest rate than this, roughly; the last step is for none."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _next(attains: int, fails: int) -> int:
 
 
 def _chance(attains: int, fails: int, tried: int) -> float:
-    return float(CHANCES[fails + 1 : tried + 1].sum() / CHANCES[fails + 1 : attains + 1].sum())
+    return (CHANCES[tried + 1] - CHANCES[fails + 1]) / (CHANCES[attains + 1] - CHANCES[fails + 1])
 
 
 @lru_cache(maxsize=10_000)
@@ -152,12 +153,13 @@ def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
     sweep = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, slots)
     attains, fails = [SPAN + 1] * len(cases), [-1] * len(cases)  # as exponents below the highest
     guesses, allowed = [_guess(case) for case in cases], [_allowed(case) for case in cases]
-    least = min(1.0, len(cases) / ROOM)
+    open_ = len(cases)
     known: list[dict[int, bool | None]] = [{} for _ in cases]  # None while it is being tried
     running: dict[int, tuple[int, int]] = {}  # case and exponent, by slot
     queue: deque[tuple[int, int]] = deque()
 
     def ask(index: int) -> None:
+        least = min(1.0, open_ / ROOM)
         new = [one for one in _ahead(attains[index], fails[index], guesses[index], least) if one not in known[index]]
         known[index].update(dict.fromkeys(new))
         queue.extendleft((index, one) for one in reversed(new))
@@ -182,6 +184,7 @@ def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
                     break
                 (attains if good else fails)[index] = tried
                 changed.add(index)
+        open_ -= sum(attains[index] - fails[index] == 1 for index in changed)
         for index in changed:
             ask(index)
         sweep.drop([slot for slot, (index, tried) in running.items()
