@@ -159,12 +159,11 @@ class Sweep:
         """Goes on until some lanes end: their slots, which are free again, and how many of the requests that count
         missed a target; above `allowed` there may be more than it says."""
         over = np.empty(0, np.int64)
-        with np.errstate(divide="ignore"):
-            while not len(over):
-                for _ in range(COMPACT):
-                    self._leap()
-                served = self.starts[self.head] - self.origin
-                over = ((served >= self.beyond) | (self.misses > self.lanes.allowed)).nonzero()[0]
+        while not len(over):
+            for _ in range(COMPACT):
+                self._leap()
+            served = self.starts[self.head] - self.origin
+            over = ((served >= self.beyond) | (self.misses > self.lanes.allowed)).nonzero()[0]
         slots, misses = self.slot[over], self.misses[over]
         self.free = np.concatenate((self.free, slots))
         keep = np.delete(np.arange(len(self.slot)), over)
@@ -225,14 +224,20 @@ class Sweep:
         steps = np.ceil(rest / np.maximum(prefill, LITTLE)) - ONE
         # until a group ends
         steps = np.minimum(steps, self.due - self.iteration)
-        # until the KV cache is full
-        room = self.room - np.sign(batch.extra) * s.held
-        steps = np.maximum(np.minimum(steps, np.floor(room / np.maximum(decodes, ONE)) + ONE), ONE)
+        steps = np.maximum(self._fit(steps, self.room - np.sign(batch.extra) * s.held), ONE)
         steps = steps * np.minimum(self.waiting + self.rest, ONE)
         steps[full] = 1
         for resumed in batch.resumed:
             steps[resumed.rows] = 1
         return steps, steps * (seconds + longer * ((steps - ONE) / TWO))
+
+    def _fit(self, steps: Floats, room: Floats) -> Floats:
+        """No more than until the KV cache is full, of which `room` is left; a decode alone may go on."""
+        full = (steps * self.decodes > room).nonzero()[0]
+        if len(full):
+            decodes = np.maximum(self.decodes[full], 1)
+            steps[full] = np.minimum(steps[full], np.maximum(np.floor(room[full] / decodes) + 1, 2 - decodes))
+        return steps
 
     def _go(self, batch: Batch, steps: Floats, seconds: Floats) -> None:
         s, whole, extra = self.lanes, batch.whole, batch.extra
@@ -240,8 +245,6 @@ class Sweep:
         self.iteration = self.iteration + steps
         new, ended, grown = np.sign(extra), batch.ended, steps * self.decodes
         self.rest = self.rest + new * s.tokens - steps * (batch.chunk + extra)
-        self.context = self.context + grown
-        self.room = self.room - grown
         if batch.resumed:
             ended = ended.copy()
             ended[batch.resumed[0].rows] = 0
@@ -250,8 +253,8 @@ class Sweep:
         entered, size = whole + new, whole + ended
         self.waiting = self.waiting - entered
         self.decodes = self.decodes + size
-        self.context = self.context + size * s.begun
-        self.room = self.room - (entered * s.held + size)
+        self.context = self.context + grown + size * s.begun
+        self.room = self.room - grown - entered * s.held - size
         rows = size.nonzero()[0]
         if len(rows):
             number = self.end[rows]
@@ -364,9 +367,7 @@ class Sweep:
                  + s.per_context_token * self.context - slope)  # fmt: skip
         wait = np.maximum(self.next - self.clock - (self.waiting + self.rest) * MANY, ZERO)
         steps = np.ceil(TWO * wait / (first + np.sqrt(first * first + FOUR * slope * wait)))
-        steps = np.minimum(steps, self.dues[self.head] - self.iteration)
-        room = np.floor(self.room / np.maximum(decodes, ONE)) + ONE
-        steps = np.maximum(np.minimum(steps, np.maximum(room, TWO - decodes)), ZERO)
+        steps = np.maximum(self._fit(np.minimum(steps, self.dues[self.head] - self.iteration), self.room), ZERO)
         self.clock = self.clock + steps * (first + slope * steps)
         self.iteration = self.iteration + steps
         grown = steps * decodes
