@@ -3,7 +3,7 @@ It knows numbers of one replica only: no roles, buckets, prices or stock."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 from math import exp, floor, log
@@ -116,25 +116,52 @@ def _guess(case: Case) -> int:
     return round(10 * log(strain / 1.4))
 
 
+@dataclass
+class _Search:
+    """For the highest rate that attains, by bisection. Rates are told by how many steps of SCALE they lie below the
+    highest one."""
+
+    guess: int
+    attains: int = SPAN + 1  # the least step that is known to, or one more than all
+    fails: int = -1  # the last that is known not to
+    known: dict[int, bool | None] = field(default_factory=dict)  # None while it is being tried
+
+    @property
+    def open(self) -> bool:
+        return self.attains - self.fails > 1
+
+    def needs(self, step: int) -> bool:
+        return self.fails < step < self.attains
+
+    def learn(self, step: int, attains: bool) -> None:
+        self.known[step] = attains
+        while self.open and (verdict := self.known.get(middle := _middle(self.attains, self.fails))) is not None:
+            self.attains, self.fails = (middle, self.fails) if verdict else (self.attains, middle)
+
+    def ahead(self, least: float) -> list[int]:
+        """What is not being tried yet of all that is needed with a chance of at least so much."""
+        new = [step for step in _ahead(self.attains, self.fails, self.guess, least) if step not in self.known]
+        self.known.update(dict.fromkeys(new))
+        return new
+
+
 @lru_cache(maxsize=10_000)
-def _next(attains: int, fails: int) -> int:
-    """What to try when these are the lowest that is known to attain and the highest that is known not to, all as
-    exponents below the highest: that which halves the chances. Looser targets never lead to a lower rate."""
+def _middle(attains: int, fails: int) -> int:
+    """The next to try: it halves the chances. Looser targets never lead to a lower rate, for it depends on no case."""
     return min(range(fails + 1, attains), key=lambda one: abs(_chance(attains, fails, one) - 0.5))
 
 
-def _chance(attains: int, fails: int, tried: int) -> float:
-    return (CHANCES[tried + 1] - CHANCES[fails + 1]) / (CHANCES[attains + 1] - CHANCES[fails + 1])
+def _chance(attains: int, fails: int, step: int) -> float:
+    return (CHANCES[step + 1] - CHANCES[fails + 1]) / (CHANCES[attains + 1] - CHANCES[fails + 1])
 
 
 @lru_cache(maxsize=10_000)
 def _ahead(attains: int, fails: int, guess: int, least: float, chance: float = 1.0) -> tuple[int, ...]:
-    """All that will be tried with a chance of at least so much."""
     if attains - fails == 1 or chance < least:
         return ()
-    tried = _next(attains, fails)
-    good = chance * (_chance(attains, fails, tried) + 1 / (1 + exp((guess - tried) / 2))) / 2
-    return tried, *_ahead(tried, fails, guess, least, good), *_ahead(attains, tried, guess, least, chance - good)
+    step = _middle(attains, fails)
+    good = chance * (_chance(attains, fails, step) + 1 / (1 + exp((guess - step) / 2))) / 2
+    return step, *_ahead(step, fails, guess, least, good), *_ahead(attains, step, guess, least, chance - good)
 
 
 def highest_rates(cases: Sequence[Case]) -> list[float]:
@@ -142,54 +169,42 @@ def highest_rates(cases: Sequence[Case]) -> list[float]:
     rates: dict[Case, float] = {}
     for cv in sorted({case.arrival_cv for case in cases}):
         of_cv = [case for case in dict.fromkeys(cases) if case.arrival_cv == cv]
-        rates |= zip(of_cv, _bisected(of_cv, cv), strict=True)
+        steps = (search.attains for search in _searched(of_cv, cv))
+        rates |= {c: SCALE ** (_top(c) - step) if step <= SPAN else 0.0 for c, step in zip(of_cv, steps, strict=True)}
     return [rates[case] for case in cases]
 
 
-def _bisected(cases: Sequence[Case], cv: float) -> list[float]:
+def _searched(cases: Sequence[Case], cv: float) -> list[_Search]:
     """In one sweep. A lane that ends makes room for the next, and where there is much room, rates are tried of which it
     is not known yet whether they are needed: few lanes take nearly as long as many."""
-    slots, lanes_of = min(BLOCK, 4 * len(cases)), _lanes_of(cases)
-    sweep = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, slots)
-    attains, fails = [SPAN + 1] * len(cases), [-1] * len(cases)  # as exponents below the highest
-    guesses, allowed = [_guess(case) for case in cases], [_allowed(case) for case in cases]
-    open_ = len(cases)
-    known: list[dict[int, bool | None]] = [{} for _ in cases]  # None while it is being tried
-    running: dict[int, tuple[int, int]] = {}  # case and exponent, by slot
+    sweep = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, min(BLOCK, 4 * len(cases)))
+    lanes_of, allowed = _lanes_of(cases), [_allowed(case) for case in cases]
+    searches = [_Search(_guess(case)) for case in cases]
+    running: dict[int, tuple[int, int]] = {}  # case and step, by slot
     queue: deque[tuple[int, int]] = deque()
-
-    def ask(index: int) -> None:
-        least = min(1.0, open_ / ROOM)
-        new = [one for one in _ahead(attains[index], fails[index], guesses[index], least) if one not in known[index]]
-        known[index].update(dict.fromkeys(new))
-        queue.extendleft((index, one) for one in reversed(new))
-
-    for index in reversed(range(len(cases))):
-        ask(index)
-    while queue or running:
-        probes = [queue.popleft() for _ in range(min(len(queue), len(sweep.free)))]
-        probes = [(index, tried) for index, tried in probes if fails[index] < tried < attains[index]]
+    changed = set(range(len(cases)))
+    unsettled = changed.copy()
+    while True:
+        unsettled -= {index for index in changed if not searches[index].open}
+        least = min(1.0, len(unsettled) / ROOM)
+        for index in sorted(changed, reverse=True):
+            queue.extendleft((index, step) for step in reversed(searches[index].ahead(least)))
+        probes: list[tuple[int, int]] = []
+        while queue and len(probes) < len(sweep.free):
+            index, step = queue.popleft()
+            if searches[index].needs(step):
+                probes.append((index, step))
         if probes:
             running |= zip(sweep.add(lanes_of(probes)).tolist(), probes, strict=True)
         if not running:
-            continue
+            return searches
         changed = set()
-        for slot, misses in zip(*(found.tolist() for found in sweep.run()), strict=True):
-            index, tried = running.pop(slot)
-            known[index][tried] = misses <= allowed[index]
-            while attains[index] - fails[index] > 1:
-                tried = _next(attains[index], fails[index])
-                good = known[index].get(tried)
-                if good is None:
-                    break
-                (attains if good else fails)[index] = tried
-                changed.add(index)
-        open_ -= sum(attains[index] - fails[index] == 1 for index in changed)
-        for index in changed:
-            ask(index)
-        sweep.drop([slot for slot, (index, tried) in running.items()
-                    if index in changed and not fails[index] < tried < attains[index]])  # fmt: skip
-    return [SCALE ** (_top(case) - below) if below <= SPAN else 0.0 for case, below in zip(cases, attains, strict=True)]
+        for slot, misses in zip(*(ended.tolist() for ended in sweep.run()), strict=True):
+            index, step = running.pop(slot)
+            searches[index].learn(step, misses <= allowed[index])
+            changed.add(index)
+        sweep.drop([slot for slot, (index, step) in running.items()
+                    if index in changed and not searches[index].needs(step)])  # fmt: skip
 
 
 def _allowed(case: Case) -> int:
@@ -198,7 +213,7 @@ def _allowed(case: Case) -> int:
 
 
 def _lanes_of(cases: Sequence[Case]) -> Callable[[Sequence[tuple[int, int]]], Lanes]:
-    """Of (case, exponent) each."""
+    """Of (case, steps below its highest rate) each."""
     rows = [
         (
             one.step_time.base, one.step_time.per_prefill_token, one.step_time.per_prefill_token_context,
@@ -212,11 +227,11 @@ def _lanes_of(cases: Sequence[Case]) -> Callable[[Sequence[tuple[int, int]]], La
     table, tops = np.array(rows, float).T, np.array([_top(case) for case in cases], float)
 
     def lanes(probes: Sequence[tuple[int, int]]) -> Lanes:
-        indices, below = np.array(probes).T
+        indices, steps = np.array(probes).T
         *engine, ttft, tpot, allowed, fills = table[:, indices]
-        rate = SCALE ** (tops[indices] - below)
+        rate = SCALE ** (tops[indices] - steps)
         start = MOST_WARM - np.minimum(MOST_WARM, np.floor(LEAST_WARM + fills * rate))
-        return Lanes(*engine, 1 / rate, ttft, tpot, start, allowed)
+        return Lanes(*(*engine, 1 / rate, ttft, tpot, start, allowed))
 
     return lanes
 

@@ -102,35 +102,43 @@ class Batch:
     extra: Floats = field(init=False)  # tokens of a new one that is not
 
 
-STATE = (
-    "slot", "origin", "head", "tail", "end", "arrived", "lost",  # integers
-    "iteration", "decodes", "waiting", "context", "room", "rest", "length", "misses", "due", "clock", "next",
-)  # fmt: skip
-
-
 class Sweep:
     """Lanes side by side, at most as many as there are `slots`; others may take the place of those that ended. `units`:
     when the requests arrive, 1 second apart in the mean; a lane stretches it by its gap. Those from `warm` to `beyond`
-    count.
+    count."""
 
-    A lane's requests have numbers from its `origin` on, and so have its groups. Groups from `head` to `tail` decode:
-    each starts with a request (`starts`, which tells the end of the last one too) and ends with an iteration (`dues`).
-    The request `end` is a prompt in progress while it has `rest` > 0 tokens of its `length` to go, those up to
-    `arrived` wait, and those below `lost` have been preempted before."""
+    slot: Ints
+    origin: Ints  # the number of its first request, and of its first group
+    head: Ints  # the oldest group that decodes
+    tail: Ints  # the newest
+    end: Ints  # the first request that does not decode yet: a prompt in progress where `rest` > 0
+    arrived: Ints  # those from it on have not come yet
+    lost: Ints  # those before it may have been preempted
+    iteration: Floats
+    decodes: Floats
+    waiting: Floats
+    context: Floats  # tokens that the decodes of the next iteration read
+    room: Floats  # KV tokens that are left beside what it writes
+    rest: Floats  # tokens of the prompt in progress
+    length: Floats  # all of its tokens
+    misses: Floats
+    due: Floats  # the iteration that ends the oldest group
+    clock: Floats
+    next: Floats  # when the next request comes
 
     def __init__(self, units: Floats, warm: int, beyond: int, slots: int) -> None:
         self.units, self.warm, self.beyond = np.append(units, NEVER), warm, beyond
         self.free = np.arange(slots)
         count = slots * len(self.units)
-        # by group
+        # by group: the request that it starts with (also told of the group that is to come), the iteration that ends it
         self.starts, self.dues = np.empty(count, np.int64), np.empty(count)
         # by request; all but the first only for the first of each group
         self.times, self.first, self.finish = np.empty(count), np.full(count, np.nan), np.full(count, np.nan)
         self.late = np.empty(count, np.int64)  # the requests of the group before this one missed TTFT
         self.generated = np.empty(count)  # until it was preempted
         self.lanes = Lanes(*np.empty((sum(one.init for one in fields(Lanes)), 0)))
-        for name in STATE:
-            setattr(self, name, np.empty(0, np.int64 if name in STATE[:7] else np.float64))
+        for name, kind in Sweep.__annotations__.items():
+            setattr(self, name, np.empty(0, np.int64 if kind is Ints else np.float64))
 
     def add(self, lanes: Lanes) -> Ints:
         """The slots that they have until they end; so many must be free."""
@@ -145,7 +153,7 @@ class Sweep:
         new = {"slot": slot, "origin": origin, "head": origin, "tail": origin - 1, "end": start, "arrived": start,
                "lost": start, "room": lanes.kv_tokens, "length": lanes.input_tokens, "due": self.dues[origin],
                "clock": self.times[start], "next": self.times[start]}  # fmt: skip
-        for name in STATE:
+        for name in Sweep.__annotations__:
             setattr(self, name, np.concatenate((getattr(self, name), new.get(name, zeros))))
         self.lanes = self.lanes + lanes
         self._arrive()
@@ -168,7 +176,7 @@ class Sweep:
         self.free = np.concatenate((self.free, slots))
         keep = np.delete(np.arange(len(self.slot)), over)
         self.lanes = self.lanes[keep]
-        for name in STATE:
+        for name in Sweep.__annotations__:
             setattr(self, name, getattr(self, name)[keep])
         return slots, misses
 
@@ -199,21 +207,18 @@ class Sweep:
         again = (self.end < self.lost).nonzero()[0]
         if len(again):
             self._resume(again[going[again] == 0], batch)
-        self._admit(batch)
-        return batch
-
-    def _admit(self, batch: Batch) -> None:
-        """Prompts that are new, all of one length."""
-        s = self.lanes
+        # prompts that are new, all of one length
         able = np.minimum(np.minimum(np.floor(batch.room / s.fit), batch.seats), batch.waiting)
         fresh = np.minimum(np.maximum(able, ZERO) * s.tokens, batch.left)
         whole = batch.whole = np.floor(fresh / s.tokens)
         extra = batch.extra = fresh - whole * s.tokens
         batch.prefill = batch.prefill + fresh
         batch.reach += whole * s.reach + extra * (s.cached_tokens + extra / TWO)
+        return batch
 
     def _steps(self, batch: Batch, full: Ints) -> tuple[Floats, Floats]:
-        """How many iterations are like this one, and how long they take; none where there is no prompt and none waits."""
+        """How many iterations are like this one, and how long they take: none where nobody waits for an answer's first
+        token."""
         s, decodes, prefill = self.lanes, self.decodes, batch.prefill
         roof = np.maximum(s.weights, s.per_token * (prefill + decodes))
         seconds = (s.base + roof + s.per_prefill_token * prefill + s.per_prefill_token_context * batch.reach
