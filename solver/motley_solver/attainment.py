@@ -108,12 +108,12 @@ def _top(case: Case) -> int:
 
 
 def _guess(case: Case) -> int:
-    """How far below the highest rate the answer is, by latencies at saturation against their targets. It decides what
-    is tried early, never what is found."""
-    limit, between = saturated(case), max(1, case.output_tokens - 1)
-    step = limit.sequences / limit.rate / between
-    strain = max((alone(case).ttft + 10 / limit.rate + step) / case.ttft, step / case.tpot)
-    return round(10 * log(strain / 1.4))
+    """How many steps of SCALE below the highest rate the answer is, by latencies at saturation against their targets;
+    the numbers fit the models of bench/control_plane.py. It decides what is tried early, never what is found."""
+    limit = saturated(case)
+    iteration = limit.sequences / limit.rate / max(1, case.output_tokens - 1)
+    ttft = alone(case).ttft + iteration + 10 / limit.rate
+    return round(10 * log(max(ttft / max(case.ttft, 1e-3), iteration / case.tpot) / 1.4))
 
 
 @dataclass
