@@ -117,7 +117,7 @@ def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterato
         if model.survivability > 0:
             yield Change("survivability", model.name, model.survivability, 0.0)
     for model in problem.models if loosened else ():
-        if replicas.get(model.name, 0):
+        if model.rate > 0 and replicas.get(model.name, 0):
             yield Change("ttft", model.name, 1.0, LOOSER)
             yield Change("tpot", model.name, 1.0, LOOSER)
 

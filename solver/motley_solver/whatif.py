@@ -14,8 +14,9 @@ from motley_solver.plan import Plan
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.workload import Bucket
 
-Target = Literal["ttft", "tpot"]
-Changeable = Literal["stock", "budget", "max_replicas", "min_replicas", "survivability", "ttft", "tpot"]
+Target = Literal["ttft", "tpot", "slo"]
+"""Of the latency targets one, or all of them."""
+Changeable = Literal["stock", "budget", "max_replicas", "min_replicas", "survivability", "ttft", "tpot", "slo"]
 Loosened = Callable[[str, Target, float], Problem]
 """(model, target, factor) → the whole problem formulated anew with this latency target of this model so many times as
 long: capacities follow from targets in ways that a Problem does not know."""
@@ -28,7 +29,7 @@ _NEARLY = 1 - 1e-4  # of a bucket that is served in part: what fills replicas to
 @dataclass(frozen=True)
 class Change:
     """One number of a problem and what it would be instead, of the pool or model `name` ("" for the budget): nodes,
-    currency per hour, replicas, part of the load that survives; for ttft and tpot multiples of the present target."""
+    currency per hour, replicas, part of the load that survives; for latency targets multiples of the present ones."""
 
     kind: Changeable
     name: str
@@ -90,7 +91,7 @@ def changed(problem: Problem, change: Change, loosened: Loosened | None = None) 
             return with_models(problem, lambda m: replace(m, min_replicas=round(change.to)), {change.name})
         case "survivability":
             return with_models(problem, lambda m: replace(m, survivability=change.to), {change.name})
-        case "ttft" | "tpot":
+        case "ttft" | "tpot" | "slo":
             if loosened is None:
                 raise KeyError(change.kind)
             return loosened(change.name, change.kind, change.to)

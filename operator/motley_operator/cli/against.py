@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from motley_operator.cli.jsoninput import BadInput, key, kind_of, mapping, number, object_in, required, whole
+from motley_operator.cli.numbers import percent, significant
 
 Json = dict[str, Any]
 
@@ -207,12 +208,15 @@ def _of_plan(found: Json) -> Iterator[str]:
     if cost["from"] is not None and cost["to"] is not None and abs(cost["to"] - cost["from"]) >= 0.005:
         yield f"Cost per hour: {cost['from']:.2f} → {cost['to']:.2f} ({cost['to'] - cost['from']:+.2f})"
     yield from (f"Nodes of {one['pool']}: {one['from']} → {one['to']}" for one in found["nodes"])
-    yield from (f"{one['model']}: {one['from']:.4g} → {one['to']:.4g} requests/s served" for one in found["served"])
+    yield from (
+        f"{one['model']}: {significant(one['from'], 4)} → {significant(one['to'], 4)} requests/s served"
+        for one in found["served"]
+    )
     yield from (f"{one['model']}: replicas {_at(one)}: {one['from']} → {one['to']}" for one in found["replicas"])
     shares: list[Json] = found["shares"]
     for one in shares[:NAMED]:
         size = f"{one['inputTokens']}+{one['outputTokens']}"
-        yield f"{one['model']}: {size} {_at(one)}: {100 * one['from']:.0f}% → {100 * one['to']:.0f}%"
+        yield f"{one['model']}: {size} {_at(one)}: {percent(one['from'])} → {percent(one['to'])}"
     if len(shares) > NAMED:
         yield f"{len(shares) - NAMED} more shares move; -o json lists them"
 

@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 def loosened(view: FleetView, formulated: Callable[[FleetView], Formulation]) -> Loosened:
-    """The fleet with one Model's target so many times as long. Both parts of TTFT are loosened."""
+    """The fleet with one Model's target so many times as long. Both parts of TTFT are."""
 
     def problem(model: str, target: Target, factor: float) -> Problem:
         models = tuple(_with(one, target, factor) if one.key == model else one for one in view.models)
@@ -55,8 +55,11 @@ def loosened(view: FleetView, formulated: Callable[[FleetView], Formulation]) ->
 
 
 def _with(model: Model, target: Target, factor: float) -> Model:
-    names = ("tpot",) if target == "tpot" else ("ttft", "ttft_per_thousand_input_tokens")
-    old = {name: getattr(model.spec.slo, name) for name in names}
+    old = {
+        name: getattr(model.spec.slo, name)
+        for name in ("ttft", "ttft_per_thousand_input_tokens", "tpot")
+        if target == "slo" or name.startswith(target)
+    }
     new = {name: f"{longer(seconds(value), factor) * 1000:.0f}ms" for name, value in old.items() if value}
     slo = model.spec.slo.model_copy(update=new)
     return model.model_copy(update={"spec": model.spec.model_copy(update={"slo": slo})})
