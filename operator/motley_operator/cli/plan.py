@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
@@ -71,11 +72,13 @@ def run(
 
 
 def _drawing(path: str) -> Callable[[report.Json], bool]:
-    """What draws a report, asked for before anything is planned; BadInput where matplotlib is missing."""
+    """What draws a report, asked for before anything is planned; BadInput where matplotlib or the folder is missing."""
     try:
         from motley_operator.cli.plot import write
     except ImportError as error:
         raise BadInput(f"--plot: {error}; install it: pip install 'motley-fleet[plot]'") from error
+    if not Path(path).absolute().parent.is_dir():
+        raise BadInput(f"--plot: {path}: no such folder")
 
     def draw(found: report.Json) -> bool:
         if found["costPerHour"] is None:
