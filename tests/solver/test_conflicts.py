@@ -9,6 +9,7 @@ from explained import Explained, no_stock_left, small_budget, tight_slo, two_pri
 
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.ilp import solve
+from motley_solver.limits import limits_of, without
 from motley_solver.plan import Plan
 from motley_solver.problem import Capacity, Configuration, Problem, Shortfall
 from motley_solver.whatif import Change, Loosened, Questions, as_served, changed
@@ -136,6 +137,20 @@ def test_where_neither_target_alone_is_enough_both_are_loosened_and_with_them_th
         ((first, *others),) = [one.changes for one in conflict.remedies]
         assert (first.kind, first.to) == ("slo", pytest.approx(3, rel=0.01))
         assert others == numbers
+
+
+@pytest.mark.parametrize("fleet", [no_stock_left, small_budget, two_priorities, three_priorities])
+def test_the_limits_contradict_one_another_and_without_any_one_of_them_no_more(fleet: Callable[[], Problem]) -> None:
+    asked = fleet()
+    plan = planned(asked)
+    for conflict in found(asked):
+        (model,) = [one for one in asked.models if one.name == conflict.model]
+        wanted = as_served(asked, plan, {(conflict.model, bucket) for bucket in conflict.buckets})
+        named = conflict.limits or ()
+        others = [one for one in limits_of(asked, plan, model) if one not in named]
+        assert named and not planned(without(wanted, conflict.model, others)).complete
+        for one in named:
+            assert planned(without(wanted, conflict.model, [*others, one])).complete
 
 
 def test_who_goes_first_is_named() -> None:

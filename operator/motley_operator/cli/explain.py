@@ -1,7 +1,7 @@
 """Has a plan explained, and gives the answer as the object that `-o json` prints. What is asked is solved elsewhere and
 worded in `sentences`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from motley_operator.cli.sentences import longer, sections
 from motley_operator.declarations import solver_slo
 from motley_operator.fleet import FleetView
 from motley_operator.formulation import Formulation
+from motley_solver.capacity import ThroughputTable
+from motley_solver.choices import Choice
 from motley_solver.explain import explained
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem
@@ -32,8 +34,24 @@ def explanation(
     problem = formulation.problem
     found = explained(problem, plan, loosened(view, formulated), time_limit_seconds)
     slos = {name: solver_slo(model.spec.slo) for name, model in formulation.models.items()}
-    text = [{"title": title, "lines": lines} for title, lines in sections(found, problem, plan, slos) if lines]
+    measured = {
+        (declared.name, candidate.key)
+        for declared in formulation.declarations
+        for candidate in declared.candidates
+        if isinstance(candidate.speed, ThroughputTable)
+    }
+    found = replace(found, choices=tuple(_known(choice, measured) for choice in found.choices))
+    said = sections(found, problem, plan, slos, measured)
+    text = [{"title": title, "lines": lines} for title, lines in said if lines]
     return {"text": text, **_plain(found)}
+
+
+def _known(choice: Choice, measured: Collection[tuple[str, str]]) -> Choice:
+    """Of a measured throughput it is not known what limits it."""
+    options = (
+        replace(one, limited_by="") if (choice.model, one.configuration) in measured else one for one in choice.options
+    )
+    return replace(choice, options=tuple(options))
 
 
 def _plain(value: Any) -> Any:

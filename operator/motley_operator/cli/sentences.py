@@ -1,7 +1,7 @@
 """What an Explanation says, in sentences for people who run a platform. All its words are made here; what they say was
 solved elsewhere, and nothing is computed here but units."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -22,10 +22,15 @@ _NOTHING = 1e-4
 
 
 def sections(
-    found: Explanation, problem: Problem, plan: Plan, slos: Mapping[str, Slo]
+    found: Explanation,
+    problem: Problem,
+    plan: Plan,
+    slos: Mapping[str, Slo],
+    measured: Collection[tuple[str, str]] = (),
 ) -> Iterator[tuple[str, list[str]]]:
-    """(title, lines) in the order in which a person asks; `slos` by model."""
-    words = _Words(problem, plan, slos)
+    """(title, lines) in the order in which a person asks; `slos` by model. `measured`: (model, configuration) of which
+    only throughputs at one SLO are known."""
+    words = _Words(problem, plan, slos, measured)
     yield "Not served, and what would help", [line for one in found.conflicts for line in words.conflict(one)]
     part = "" if plan.complete else ", for what is served"
     yield f"What binds{part}", list(words.savings(found.savings))
@@ -71,23 +76,29 @@ class _Words:
     problem: Problem
     plan: Plan
     slos: Mapping[str, Slo]
+    measured: Collection[tuple[str, str]]
 
     # what binds
 
     def savings(self, savings: Iterable[Saving]) -> Iterator[str]:
         """The dearest first; stock that is used up is named even where more of it would not help."""
         idle: dict[str, list[str]] = {}
+        fixed = {one.model for one in self.plan.allocations if (one.model, one.configuration) in self.measured}
         for one in sorted(savings, key=lambda one: -one.per_hour):
             proof = "" if one.proven else " (not proven)"
             if one.per_hour >= _NOTHING:
                 yield f"{self._bound(one.change)} would save {_money(one.per_hour)} per hour{proof}."
             elif one.change.kind in ("ttft", "tpot"):
-                idle.setdefault(one.change.name, []).append(one.change.kind.upper())
+                if one.change.name not in fixed:
+                    idle.setdefault(one.change.name, []).append(one.change.kind.upper())
             elif one.change.kind in ("stock", "max_replicas"):
                 yield f"{self._bound(one.change)} would save nothing{proof}."
         if idle:
             names = _several(f"{name} ({', '.join(targets)})" for name, targets in idle.items())
             yield f"Targets {100 * (LOOSER - 1):.0f}% looser would save nothing for {names}."
+        if fixed:
+            names = _several(sorted(fixed))
+            yield f"What looser targets would save for {names} is not known: throughputs were measured at one SLO."
 
     def _bound(self, change: Change) -> str:
         name = change.name

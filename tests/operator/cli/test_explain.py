@@ -10,7 +10,7 @@ from motley_operator.cli.explain import loosened
 from motley_operator.cli.sentences import longer
 from motley_operator.fleet import FleetView
 from motley_operator.formulation import Formulation, formulated
-from tests.operator.cli.test_plan import EXAMPLE, TABLE, Ran, changed, written
+from tests.operator.cli.test_plan import CHAT, EXAMPLE, FLEET, POOLS, TABLE, Ran, changed, written
 
 
 def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +20,18 @@ def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.Captu
     after = ran.out.split("\n\nWHAT BINDS\n")[1]
     assert "The next best is without L4: 7.34 per hour, 2.27 more, with 2 nodes of a100." in after
     assert "Without A100 not all of default/chat can be served." in after
-    assert "  4000+200, 1/s: A100 at 0.243 (speed and memory); not on L4 (no profile)" in after
+    assert "  4000+200, 1/s: A100 at 0.243; not on L4 (no profile)" in after
+
+
+def test_of_throughputs_that_were_measured_at_one_slo_nothing_is_said_about_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, EXAMPLE)).out
+    assert "What looser targets would save for default/chat is not known" in said
+    assert "Targets 10% looser" not in said
+    estimated = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, POOLS + CHAT + FLEET)).out
+    assert "not known" not in estimated
+    assert "Targets 10% looser" in estimated or " binds default/chat" in estimated
 
 
 def test_json_and_yaml_hold_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +43,7 @@ def test_json_and_yaml_hold_the_numbers(tmp_path: Path, capsys: pytest.CaptureFi
     assert {one["change"]["kind"] for one in found["savings"]} >= {"ttft", "tpot"}
     (short, long) = found["choices"]
     assert short["bucket"] == {"inputTokens": 100, "outputTokens": 100}
-    assert [one["limitedBy"] for one in long["options"] if one["share"]] == ["engine"]
+    assert [one["limitedBy"] for one in long["options"] if one["share"]] == [""]  # a throughput was measured, no more
     assert found["conflicts"] == found["unanswered"] == []
     assert [one["title"] for one in found["text"]] == ["What binds", "Next best plan", "Why it runs there"]
     as_yaml = yaml.safe_load(Ran(capsys, "plan", "--explain", "-o", "yaml", "-f", file).out)["explanation"]
