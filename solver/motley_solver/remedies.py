@@ -4,18 +4,19 @@ made although others go first; words are made elsewhere."""
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, prod, sqrt
+from functools import partial
+from math import ceil, prod
 
 from motley_solver.limits import Limit, limits_of, without
 from motley_solver.plan import Plan
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.reasons import hopeless
-from motley_solver.whatif import Change, Changeable, Question, Questions, Target, as_served, least
+from motley_solver.whatif import Change, Changeable, Question, Questions, Target, as_served
 from motley_solver.workload import Bucket
 
 LOOSEST = 100.0
 """A latency target is loosened to this multiple at most."""
-_HALVINGS = 9  # of the range of multiples, on a scale of ratios: to 1 %
+_PARTS, _ROUNDS = 8, 3  # of the range of multiples, on a scale of ratios: to 1 %
 _FURTHER = (1.0, 1.1, 1.25, 1.5, 2.0)
 _BUDGETS = 13  # halvings of the range of budgets
 
@@ -99,15 +100,12 @@ class _Search:
         free = self._served(kind, without(self.problem, self.model.name, [limit]))
         if free is None or _used(free, kind, limit.name) <= limit.value:
             return
-        found = {_used(free, kind, limit.name): free}
 
-        def holds(number: int) -> bool:
-            if number not in found and (answer := self._with((Change(kind, limit.name, limit.value, number),))):
-                found[number] = answer
-            return number in found
+        def enough(number: int) -> Plan | None:
+            return self._with((Change(kind, limit.name, limit.value, number),))
 
-        number = least(int(limit.value) + 1, max(found), holds)
-        yield Remedy((Change(kind, limit.name, limit.value, number),), found[number].cost_per_hour)
+        number, answer = _least(int(limit.value) + 1, _used(free, kind, limit.name), free, enough)
+        yield Remedy((Change(kind, limit.name, limit.value, number),), answer.cost_per_hour)
 
     def _of_budget(self, limit: Limit) -> Iterator[Remedy]:
         best = self._served("budget", without(self.problem, self.model.name, [limit]))
@@ -129,8 +127,9 @@ class _Search:
             return (Change("survivability", self.model.name, limit.value, to),)
 
         most = ceil(limit.value * 100)
-        if self._with(lowered(most)):
-            yield from self._enough(lowered(least(1, most, lambda steps: bool(self._with(lowered(steps))))))
+        if free := self._with(lowered(most)):
+            steps, answer = _least(1, most, free, lambda steps: self._with(lowered(steps)))
+            yield Remedy(lowered(steps), answer.cost_per_hour)
 
     def of_targets(self) -> Iterator[Remedy]:
         """TTFT alone, and TPOT alone."""
@@ -141,7 +140,7 @@ class _Search:
         yield from self._of_target("slo")
 
     def _of_target(self, target: Target) -> Iterator[Remedy]:
-        if found := self._least_factor(lambda factor: self._with((self._loosened(target, factor),))):
+        if found := self._least_factor(target, lambda factor: self._with((self._loosened(target, factor),))):
             factor, answer = found
             yield Remedy((self._loosened(target, factor),), answer.cost_per_hour)
 
@@ -159,7 +158,7 @@ class _Search:
     def of_targets_and_several(self, limits: Sequence[Limit]) -> Iterator[Remedy]:
         """The least factor may need very many nodes: of some more the one is taken that multiplies least in all."""
         whole = self._own()
-        if found := self._least_factor(lambda factor: self._free(limits, factor, whole)):
+        if found := self._least_factor("slo", lambda factor: self._free(limits, factor, whole)):
             tried = [one for more in _FURTHER for one in self.of_several(limits, found[0] * more)]
             yield from sorted(tried, key=_multiplied)[:1]
 
@@ -202,16 +201,15 @@ class _Search:
     def _loosened(self, target: Target, factor: float) -> Change:
         return Change(target, self.model.name, 1.0, factor)
 
-    def _least_factor(self, plan: Callable[[float], Plan | None]) -> tuple[float, Plan] | None:
+    def _least_factor(self, target: Target, plan: Callable[[float], Plan | None]) -> tuple[float, Plan] | None:
         if self.questions.loosened is None or (best := plan(LOOSEST)) is None:
             return None
         low, high = 1.0, LOOSEST
-        for _ in range(_HALVINGS):
-            middle = sqrt(low * high)
-            if answer := plan(middle):
-                high, best = middle, answer
-            else:
-                low = middle
+        for _ in range(_ROUNDS):
+            factors = [low * (high / low) ** (part / _PARTS) for part in range(_PARTS + 1)]
+            self.questions.work_ahead(self._loosened(target, factor) for factor in factors[1:-1])
+            part, best = _least(1, _PARTS, best, partial(_at, plan, factors))
+            low, high = factors[part - 1], factors[part]
         return high, best
 
     def _enough(self, changes: tuple[Change, ...]) -> Iterator[Remedy]:
@@ -239,8 +237,9 @@ class _Search:
         before = {one.bucket for one in self.plan.unserved if one.model == name} - self.buckets
         if not {one.bucket for one in answer.unserved if one.model == name} <= before:
             return None
-        least, now = self._of_others(self.plan), self._of_others(answer)
-        return answer if all(now[one] >= least[one] * (1 - 1e-6) for one in least) else None
+        now = self._of_others(answer)
+        less = any(now[one] < served * (1 - 1e-6) for one, served in self._of_others(self.plan).items())
+        return None if less else answer
 
     def _of_others(self, plan: Plan) -> dict[int, float]:
         """What other models are served, by priority."""
@@ -250,6 +249,21 @@ class _Search:
             if one.model != self.model.name:
                 served[priorities[one.model]] += one.served
         return served
+
+
+def _at(plan: Callable[[float], Plan | None], factors: Sequence[float], part: int) -> Plan | None:
+    return plan(factors[part])
+
+
+def _least(low: int, high: int, best: Plan, plan: Callable[[int], Plan | None]) -> tuple[int, Plan]:
+    """The least number for which there is a plan, and the plan; `best` is that of `high`."""
+    while low < high:
+        middle = (low + high) // 2
+        if answer := plan(middle):
+            high, best = middle, answer
+        else:
+            low = middle + 1
+    return high, best
 
 
 def _used(plan: Plan, kind: Changeable, name: str) -> int:

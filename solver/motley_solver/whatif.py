@@ -2,7 +2,7 @@
 that all questions share. Everything is solved, nothing estimated; words for people are made elsewhere."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from time import monotonic
@@ -21,7 +21,11 @@ Loosened = Callable[[str, Target, float], Problem]
 """(model, target, factor) → the whole problem formulated anew with this latency target of this model so many times as
 long: capacities follow from targets in ways that a Problem does not know."""
 
+Ahead = Callable[[Sequence["Change"]], None]
+"""(changes of latency targets) → works out what `Loosened` needs for each: at once this is quicker than one by one."""
+
 MOST_NODES = 10_000
+_TOGETHER = 8  # changes that are worked out at once: a deadline is to be kept
 _LEAST_SECONDS = 0.2
 _NEARLY = 1 - 1e-4  # of a bucket that is served in part: what fills replicas to the last digit fails by rounding
 
@@ -53,6 +57,7 @@ class Questions:
 
     deadline: float
     loosened: Loosened | None = None
+    ahead: Ahead | None = None
     unanswered: list[Question] = field(default_factory=list)
 
     @property
@@ -72,6 +77,13 @@ class Questions:
         if question not in self.unanswered:
             self.unanswered.append(question)
         return None
+
+    def work_ahead(self, changes: Iterable[Change]) -> None:
+        """Of latency targets; others need no work."""
+        targets = [one for one in changes if one.kind in ("ttft", "tpot", "slo")]
+        for start in range(0, len(targets), _TOGETHER):
+            if self.ahead and not self.late:
+                self.ahead(targets[start : start + _TOGETHER])
 
     def changed(self, problem: Problem, change: Change) -> Problem:
         return changed(problem, change, self.loosened)
@@ -161,14 +173,3 @@ def plenty(problem: Problem, pool: Pool) -> int:
             needed += max(work, default=0.0)
         needed += model.min_replicas if here else 0
     return pool.max_nodes + max(1, min(MOST_NODES, ceil(needed)))
-
-
-def least(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The least whole number from `low` to `high` that holds, where those above hold too; `high` is known to."""
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return high

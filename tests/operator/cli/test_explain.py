@@ -1,15 +1,19 @@
 """`motley plan --explain`: sentences in the table, numbers in JSON, and latency targets that are really loosened."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 from fleets import A100, model, pool, view_of
 
-from motley_operator.cli.explain import loosened
+from motley_operator.cli.explain import ahead, loosened
 from motley_operator.cli.sentences import longer
 from motley_operator.fleet import FleetView
 from motley_operator.formulation import Formulation, formulated
+from motley_solver import capacity
+from motley_solver.attainment import Case
+from motley_solver.whatif import Change
 from tests.operator.cli.test_plan import CHAT, EXAMPLE, FLEET, POOLS, TABLE, Ran, changed, written
 
 
@@ -88,6 +92,27 @@ def test_a_looser_target_is_formulated_anew_for_that_model_alone() -> None:
         {"team/chat": ("1500ms", "375ms", "45ms"), "team/other": as_given},
         {"team/chat": ("1s", "250ms", "50ms"), "team/other": as_given},
     ]
+
+
+def test_what_was_worked_out_ahead_is_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed: list[int] = []
+    highest = capacity.highest_rates
+
+    def counted(cases: Sequence[Case]) -> list[float]:
+        replayed.append(len(cases))
+        return list(highest(cases))
+
+    monkeypatch.setattr(capacity, "highest_rates", counted)
+    slo = {"ttft": "1s", "tpot": "47ms"}
+    fleet = view_of(
+        model("chat", {"slo": slo}), model("other", {"slo": slo, "servedName": "other"}), pool("a100", A100)
+    )
+    assert formulated(fleet).problem.models
+    names = [one.key for one in fleet.models]
+    ahead(fleet, formulated)([Change("tpot", name, 1.0, 1.37) for name in names])
+    before = sum(replayed)
+    assert all(loosened(fleet, formulated)(name, "tpot", 1.37) for name in names)
+    assert sum(replayed) == before > 0
 
 
 @pytest.mark.parametrize(
