@@ -40,6 +40,9 @@ def on_one_type(problem: Problem, gpu: str) -> Problem:
     return replace(problem, models=models, running=())
 
 
+_NOT_PROVEN = "not proven to be the cheapest on it"
+
+
 def _alone(problem: Problem, plan: Plan, gpu: str, time_limit_seconds: float) -> Comparison:
     outcome = solve(on_one_type(problem, gpu), time_limit_seconds)
     if isinstance(outcome, Infeasible):
@@ -51,7 +54,7 @@ def _alone(problem: Problem, plan: Plan, gpu: str, time_limit_seconds: float) ->
         new = [left for left in outcome.unserved if (left.model, left.bucket) not in already] or outcome.unserved
         left = new[0]
         return Comparison(gpu, None, f"cannot serve {left.model} {left.bucket}: {left.reason}")
-    return Comparison(gpu, outcome.cost_per_hour, "", outcome.proven)
+    return Comparison(gpu, outcome.cost_per_hour, "" if outcome.proven else _NOT_PROVEN, outcome.proven)
 
 
 def _serves_nothing(plan: Plan) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from motley_solver import comparisons as module
 from motley_solver.comparisons import comparisons, on_one_type, with_comparisons
 from motley_solver.ilp import solve
 from motley_solver.plan import Infeasible, Plan
@@ -56,6 +57,15 @@ def test_a_type_that_serves_nothing_has_no_cost_although_the_plan_serves_nothing
     assert [one.cost_per_hour for one in comparisons(idle, planned(idle))] == [pytest.approx(1.0)]
     nobody = problem([], [pool("L4", 1.0)])
     assert comparisons(nobody, planned(nobody)) == ()
+
+
+def test_what_was_not_proven_in_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, plan = question(), planned(question())
+    alone = planned(on_one_type(asked, "A100"))
+    monkeypatch.setattr(module, "solve", lambda *_: replace(alone, proven=False))
+    assert [(one.reason, one.proven) for one in module.comparisons(asked, plan)] == [
+        ("not proven to be the cheapest on it", False)
+    ] * 2
 
 
 def test_pools_without_gpus_stay_in_every_comparison() -> None:

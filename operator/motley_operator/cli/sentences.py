@@ -372,4 +372,4 @@ def _asked(question: Question) -> str:
         case "conflict":
             return f"what is in the way of {question.name}"
         case "remedy":
-            return f"what would help {question.name}"
+            return f"what else would help {question.name}, and whether less would"
