@@ -2,7 +2,8 @@
 it. Found by solving with limits taken away one after the other, never by guessing; words are made elsewhere."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 
 from motley_solver.limits import Limit, limits_of, without
 from motley_solver.plan import Plan
@@ -32,8 +33,16 @@ class Conflict:
 
 
 def conflicts(problem: Problem, plan: Plan, questions: Questions) -> tuple[Conflict, ...]:
-    """Per model one for the sizes that no plan could serve and one for those that lack something in this fleet."""
-    return tuple(one for model in problem.models for one in _of_model(problem, plan, model, questions))
+    """Per model one for the sizes that no plan could serve and one for those that lack something in this fleet. Each
+    model has its part of the time, so that none is left without an answer for another."""
+    lacking = {one.model for one in plan.unserved}
+    models = [model for model in problem.models if model.name in lacking]
+    found: list[Conflict] = []
+    for left, model in zip(range(len(models), 0, -1), models, strict=True):
+        now = monotonic()
+        share = replace(questions, deadline=now + (questions.deadline - now) / left)
+        found += _of_model(problem, plan, model, share)
+    return tuple(found)
 
 
 def _of_model(problem: Problem, plan: Plan, model: ModelDemand, questions: Questions) -> Iterator[Conflict]:

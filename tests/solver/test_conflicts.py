@@ -7,6 +7,8 @@ from time import monotonic
 import pytest
 from explained import Explained, no_stock_left, small_budget, tight_slo, two_priorities
 
+from motley_solver import conflicts as module
+from motley_solver import whatif
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.ilp import solve
 from motley_solver.limits import limits_of, without
@@ -227,6 +229,22 @@ def test_sizes_that_lack_unlike_things_are_told_apart() -> None:
         ((SHORT,), "tpot"),
         ((LONG,), "kv"),
     ]
+
+
+def test_a_model_that_takes_long_leaves_the_others_their_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, clock = three_priorities(), [0.0]
+    plan = planned(asked)
+    monkeypatch.setattr(module, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(whatif, "monotonic", lambda: clock[0])
+    deadlines = []
+
+    def slow(self: Questions, *_: object) -> None:
+        deadlines.append(self.deadline)
+        clock[0] = self.deadline
+
+    monkeypatch.setattr(Questions, "answer", slow)
+    conflicts(asked, plan, Questions(40.0))
+    assert sorted(set(deadlines)) == [10, 20, 30, 40]
 
 
 def test_what_is_not_found_out_in_time_is_not_claimed() -> None:
