@@ -148,8 +148,8 @@ class _Search:
 
     def of_several(self, limits: Sequence[Limit], factor: float) -> Iterator[Remedy]:
         """Where the cheapest plan, were all numbers free, exceeds what is allowed. It is enough to serve these sizes,
-        or else these and all that goes before them."""
-        for whole in (self._own(), self._own() | self._first()):
+        or else these and all that goes before them, or else whatever then can be."""
+        for whole in (self._own(), self._own() | self._first(), None):
             found = self._free(limits, factor, whole)
             if found and (enough := [*self._enough(self._exceeding(found, limits, factor))]):
                 yield from enough
@@ -176,13 +176,14 @@ class _Search:
         known = limits_of(self.problem, self.plan, self.model)
         return [*(one for one in known if one.kind in ("stock", "budget", "max_replicas")), *floors]
 
-    def _free(self, limits: Sequence[Limit], factor: float, whole: set[tuple[str, Bucket]]) -> Plan | None:
+    def _free(self, limits: Sequence[Limit], factor: float, whole: set[tuple[str, Bucket]] | None) -> Plan | None:
         def asked() -> Problem:
             looser = self._changed((self._loosened("slo", factor),) if factor > 1 else ())
-            return without(as_served(looser, self.plan, whole), self.model.name, self._numbers(limits))
+            wanted = looser if whole is None else as_served(looser, self.plan, whole)
+            return without(wanted, self.model.name, self._numbers(limits))
 
         answer = self.questions.answer(self._question("several"), asked)
-        return answer if answer is not None and answer.complete else None
+        return answer if answer is not None and (self._lets_in(answer) if whole is None else answer.complete) else None
 
     def _exceeding(self, found: Plan, limits: Sequence[Limit], factor: float) -> tuple[Change, ...]:
         changes = [self._loosened("slo", factor)] if factor > 1 else []
@@ -229,17 +230,17 @@ class _Search:
         return Question("remedy", self.model.name, detail)
 
     def _served(self, detail: str, asked: Problem | Callable[[], Problem]) -> Plan | None:
-        """The plan that would be made, if it serves these sizes and, priority by priority, no less of other models."""
+        """The plan that would be made, if it lets these sizes in."""
         answer = self.questions.answer(self._question(detail), asked)
-        if answer is None:
-            return None
-        name = self.model.name
-        before = {one.bucket for one in self.plan.unserved if one.model == name} - self.buckets
-        if not {one.bucket for one in answer.unserved if one.model == name} <= before:
-            return None
-        now = self._of_others(answer)
-        less = any(now[one] < served * (1 - 1e-6) for one, served in self._of_others(self.plan).items())
-        return None if less else answer
+        return answer if answer is not None and self._lets_in(answer) else None
+
+    def _lets_in(self, plan: Plan) -> bool:
+        """It serves these sizes and, priority by priority, no less of other models."""
+        before = {one.bucket for one in self.plan.unserved if one.model == self.model.name} - self.buckets
+        if not {one.bucket for one in plan.unserved if one.model == self.model.name} <= before:
+            return False
+        now = self._of_others(plan)
+        return all(now[one] >= served * (1 - 1e-6) for one, served in self._of_others(self.plan).items())
 
     def _of_others(self, plan: Plan) -> dict[int, float]:
         """What other models are served, by priority."""

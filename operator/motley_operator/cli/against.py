@@ -86,15 +86,21 @@ def _text(value: Any, *where: str | int) -> None:
 
 
 def changes(earlier: Json, now: Json) -> Json:
-    """From the earlier report to this one; lists hold only what differs."""
+    """From the earlier report to this one; lists hold only what differs. Without a plan now nothing changes."""
+    inputs = list(_inputs(earlier, now))
+    now = now if _planned(now) else {**earlier, "costPerHour": None}
     return {
         "costPerHour": {"from": earlier["costPerHour"], "to": now["costPerHour"]},
-        "inputs": list(_inputs(earlier, now)),
+        "inputs": inputs,
         "served": _differing(_served(earlier), _served(now), ("model",)),
         "replicas": _differing(_replicas(earlier), _replicas(now), ("model", *_PLACE)),
         "nodes": _differing(_nodes(earlier), _nodes(now), ("pool",)),
         "shares": _differing(_shares(earlier), _shares(now), ("model", "inputTokens", "outputTokens", *_PLACE), _MOVED),
     }
+
+
+def _planned(report: Json) -> bool:
+    return report["costPerHour"] is not None
 
 
 _PLACE = ("pool", "tensorParallel", "role")
@@ -142,7 +148,7 @@ def _shares(report: Json) -> _Numbers:
 def _inputs(earlier: Json, now: Json) -> Iterator[Json]:
     """Which objects differ, and in what as far as the reports hold it. Without fingerprints only that can be told."""
     before, after = earlier.get("inputs", {}), now["inputs"]
-    said = dict(_said(earlier, now))
+    said = dict(_said(earlier, now)) if _planned(earlier) and _planned(now) else {}
     for name in sorted({*before, *after, *said}):
         if name in said:
             yield {"object": name, "change": said[name]}
@@ -200,7 +206,12 @@ def lines_of(found: Json) -> Iterator[str]:
     """The changes in sentences, why first."""
     inputs: Iterable[Json] = found["inputs"]
     yield from (f"Because: {one['object']} {one['change']}" for one in inputs)
-    yield from list(_of_plan(found)) or ["The plan stays the same."]
+    same = (
+        "The plan stays the same."
+        if found["costPerHour"]["to"] is not None
+        else "There is no plan: all stays as it is."
+    )
+    yield from list(_of_plan(found)) or [same]
 
 
 def _of_plan(found: Json) -> Iterator[str]:

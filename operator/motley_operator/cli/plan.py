@@ -29,6 +29,9 @@ from motley_operator.reasons import Finding
 from motley_operator.solving import Solver
 from motley_solver.plan import Plan
 
+NOTES = 5
+"""So many objects of other programs are named."""
+
 
 def run(
     paths: Sequence[str],
@@ -103,8 +106,10 @@ def _read(paths: Sequence[str]) -> tuple[list[Given], dict[str, Mistake], list[M
     """The objects, the Models among them whose shape is not known, and what is wrong with the files."""
     documents, unreadable = loaded(paths)
     result = checked(documents)
-    for note in result.skipped:
+    for note in result.skipped[:NOTES]:
         print(f"note: {note}", file=sys.stderr)
+    if len(result.skipped) > NOTES:
+        print(f"note: and {len(result.skipped) - NOTES} more objects of other programs were skipped", file=sys.stderr)
     given, shapeless = shaped(result.given)
     mistakes = [*unreadable, *result.mistakes]
     if not mistakes and not any(one.kind is Model for one in given):

@@ -181,6 +181,13 @@ def test_bad_input_exits_with_2(case: Any, tmp_path: Path, capsys: pytest.Captur
     assert case.field in ran.err
 
 
+def test_of_many_objects_of_other_programs_a_few_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = "".join(f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: a{i}}}\n" for i in range(30))
+    ran = Ran(capsys, "plan", "-f", written(tmp_path, EXAMPLE + others))
+    assert (ran.code, len(ran.err.splitlines())) == (0, 6)
+    assert ran.err.splitlines()[-1] == "note: and 25 more objects of other programs were skipped"
+
+
 def test_files_without_a_model_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n")
     ran = Ran(capsys, "plan", "-f", file)
