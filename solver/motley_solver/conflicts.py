@@ -13,6 +13,7 @@ from motley_solver.remedies import Remedy, looser, remedies
 from motley_solver.whatif import Question, Questions, as_served
 from motley_solver.workload import Bucket
 
+_MODELS = 4  # so many share the time; with more, the last go without if the first take long
 _ANY_GAP = 0.5  # where it matters only whether everything can be served, not at what cost
 
 
@@ -33,15 +34,16 @@ class Conflict:
 
 
 def conflicts(problem: Problem, plan: Plan, questions: Questions) -> tuple[Conflict, ...]:
-    """Per model one for the sizes that no plan could serve and one for those that lack something in this fleet. Each
-    model has its part of the time, so that none is left without an answer for another."""
+    """Per model one for the sizes that no plan could serve and one for those that lack something in this fleet, the
+    most important model first. Each has its part of the time, as long as that is enough to find something out."""
     lacking = {one.model for one in plan.unserved}
-    models = [model for model in problem.models if model.name in lacking]
+    models = sorted((one for one in problem.models if one.name in lacking), key=lambda one: -one.priority)
     found: list[Conflict] = []
+    least = (questions.deadline - monotonic()) / _MODELS
     for left, model in zip(range(len(models), 0, -1), models, strict=True):
         now = monotonic()
-        share = replace(questions, deadline=now + (questions.deadline - now) / left)
-        found += _of_model(problem, plan, model, share)
+        share = max((questions.deadline - now) / left, least)
+        found += _of_model(problem, plan, model, replace(questions, deadline=min(now + share, questions.deadline)))
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ from motley_solver.choices import Choice, Looser, choices
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.plan import Plan, PoolNodes
 from motley_solver.problem import Configuration, Problem
+from motley_solver.remedies import Remedy, everything
 from motley_solver.whatif import Ahead, Change, Loosened, Question, Questions, allowing, as_served, with_pools
 
 LOOSER = 1.1
@@ -62,6 +63,7 @@ class Explanation:
     placements: tuple[Placement, ...]
     choices: tuple[Choice, ...]
     conflicts: tuple[Conflict, ...]
+    everything: Remedy | None  # with which all could be served that is left out of several models
     unanswered: tuple[Question, ...]
     seconds: float
 
@@ -78,6 +80,8 @@ def explained(
     `loosened` latency targets are not asked about."""
     started = monotonic()
     questions = Questions(started + time_limit_seconds, cache(loosened) if loosened else None, ahead)
+    several = len({one.model for one in plan.unserved}) > 1
+    all_served = everything(problem, plan, questions) if several else None
     found = conflicts(problem, plan, replace(questions, deadline=started + time_limit_seconds / 2))
     alternatives = _alternatives(problem, plan, questions)
     changes = tuple(_binding(problem, plan, loosened))
@@ -89,6 +93,7 @@ def explained(
         placements=tuple(_placements(problem, plan, questions)),
         choices=choices(problem, plan, _looser(problem, plan, questions)),
         conflicts=found,
+        everything=all_served,
         unanswered=tuple(questions.unanswered),
         seconds=monotonic() - started,
     )

@@ -8,12 +8,13 @@ from functools import partial
 from math import ceil, prod
 
 from motley_solver.limits import Limit, limits_of, without
-from motley_solver.plan import Plan
+from motley_solver.plan import Plan, Unserved
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.reasons import hopeless
 from motley_solver.whatif import Change, Changeable, Question, Questions, Target, as_served
 from motley_solver.workload import Bucket
 
+_NUMBERS = ("stock", "budget", "max_replicas")
 LOOSEST = 100.0
 """A latency target is loosened to this multiple at most."""
 _PARTS, _ROUNDS = 8, 3  # of the range of multiples, on a scale of ratios: to 1 %
@@ -48,6 +49,38 @@ def remedies(
     if not found and slow:
         found = [*search.of_targets_and_several(limits)]
     return _ordered(found)
+
+
+def everything(problem: Problem, plan: Plan, questions: Questions) -> Remedy | None:
+    """What stock, budget and replicas would have to be for all that these GPUs can serve; None where that is not enough
+    (a survivability floor), or not known."""
+    limits = {limit: None for model in problem.models for limit in limits_of(problem, plan, model)}
+    free = problem
+    for limit in limits:
+        if limit.kind in _NUMBERS:
+            free = without(free, limit.name, [limit])
+    found = questions.answer(Question("remedy", "", "everything"), free)
+    if found is None or any(not hopeless(problem, one, left.bucket) for one, left in _left(problem, found)):
+        return None
+    changes = tuple(change for limit in limits if (change := _exceeding(found, limit)))
+    return Remedy(changes, found.cost_per_hour) if changes else None
+
+
+def _left(problem: Problem, plan: Plan) -> Iterator[tuple[ModelDemand, Unserved]]:
+    models = {model.name: model for model in problem.models}
+    return ((models[one.model], one) for one in plan.unserved)
+
+
+def _exceeding(plan: Plan, limit: Limit) -> Change | None:
+    """Where a plan that was made without a limit is beyond it."""
+    match limit.kind:
+        case "budget":
+            needed = _cents(plan.cost_per_hour)
+        case "stock" | "max_replicas":
+            needed = _used(plan, limit.kind, limit.name)
+        case _:
+            return None
+    return Change(limit.kind, limit.name, limit.value, needed) if needed > limit.value else None
 
 
 def looser(
@@ -174,7 +207,7 @@ class _Search:
     def _numbers(self, limits: Sequence[Limit]) -> list[Limit]:
         floors = [one for one in limits if one.kind == "survivability"]
         known = limits_of(self.problem, self.plan, self.model)
-        return [*(one for one in known if one.kind in ("stock", "budget", "max_replicas")), *floors]
+        return [*(one for one in known if one.kind in _NUMBERS), *floors]
 
     def _free(self, limits: Sequence[Limit], factor: float, whole: set[tuple[str, Bucket]] | None) -> Plan | None:
         def asked() -> Problem:
@@ -188,13 +221,10 @@ class _Search:
     def _exceeding(self, found: Plan, limits: Sequence[Limit], factor: float) -> tuple[Change, ...]:
         changes = [self._loosened("slo", factor)] if factor > 1 else []
         for limit in self._numbers(limits):
-            match limit.kind:
-                case "survivability":
-                    changes.append(Change("survivability", limit.name, limit.value, 0.0))
-                case "budget" if (cost := _cents(found.cost_per_hour)) > limit.value:
-                    changes.append(Change("budget", "", limit.value, cost))
-                case "stock" | "max_replicas" if (used := _used(found, limit.kind, limit.name)) > limit.value:
-                    changes.append(Change(limit.kind, limit.name, limit.value, used))
+            if limit.kind == "survivability":
+                changes.append(Change("survivability", limit.name, limit.value, 0.0))
+            elif change := _exceeding(found, limit):
+                changes.append(change)
         return tuple(changes)
 
     # is it enough?

@@ -31,7 +31,7 @@ def sections(
     """(title, lines) in the order in which a person asks; `slos` by model. `measured`: (model, configuration) of which
     only throughputs at one SLO are known."""
     words = _Words(problem, plan, slos, measured)
-    yield "Not served, and what would help", [line for one in found.conflicts for line in words.conflict(one)]
+    yield "Not served, and what would help", [*words.together(found.everything), *words.conflicts(found.conflicts)]
     part = "" if plan.complete else ", for what is served"
     yield f"What binds{part}", list(words.savings(found.savings))
     yield f"Next best plan{part}", list(words.alternatives(found.alternatives))
@@ -235,7 +235,15 @@ class _Words:
 
     # what is not served
 
-    def conflict(self, one: Conflict) -> Iterator[str]:
+    def together(self, remedy: Remedy | None) -> Iterator[str]:
+        if remedy:
+            yield f"Enough for all models together would be to {self._remedy(remedy)}."
+
+    def conflicts(self, found: Iterable[Conflict]) -> Iterator[str]:
+        for one in found:
+            yield from self._conflict(one)
+
+    def _conflict(self, one: Conflict) -> Iterator[str]:
         sizes = _several(map(str, one.buckets))
         yield f"{one.model}: {significant(one.rate)}/s of {sizes}" if one.rate else f"{one.model}: its minReplicas"
         if one.limits is None:
@@ -372,4 +380,4 @@ def _asked(question: Question) -> str:
         case "conflict":
             return f"what is in the way of {question.name}"
         case "remedy":
-            return f"what else would help {question.name}, and whether less would"
+            return f"what else would help {question.name or 'all models'}, and whether less would"
