@@ -147,12 +147,13 @@ def scarce(
         why = _without_room(able, pools) if able else _incapable(model, bucket)
         return f"{why}; at most {_percent(1 - model.attainment)} of the load may miss the SLO"
     if model.max_replicas is not None and replicas >= model.max_replicas:
-        return f"it has its maxReplicas of {model.max_replicas}: raise them"
+        return f"it has its maxReplicas of {model.max_replicas}: raise maxReplicas"
     usable = {pool.name: pool for c in able for pool in room_in(c, pools)}
     free = [pool for pool in usable.values() if nodes.get(pool.name, 0) < pool.max_nodes]
     if not free:
         full = ", ".join(f"{name} ({usable[name].max_nodes})" for name in sorted(usable))
-        return f"all nodes of pool {full} are in use: raise a maxNodes or add a pool"
+        noun, whose = ("pool", "its maxNodes") if len(usable) == 1 else ("pools", "the maxNodes of one")
+        return f"all nodes of {noun} {full} are in use: raise {whose} or add a pool"
     if problem.budget_per_hour is not None:
         cheapest = min(free, key=lambda pool: (pool.price_per_node_hour, pool.name))
         return (
@@ -163,6 +164,6 @@ def scarce(
     if model.survivability > 0:
         return (
             f"{_percent(model.survivability)} of the load must survive the loss of any one Spot pool, and what the "
-            "other pools have left allows no more: raise a maxNodes, add a pool, or lower the survivability"
+            "other pools have left allows no more: raise the maxNodes of one, add a pool, or lower the survivability"
         )
-    return "what is left of the pools holds no further replica: raise a maxNodes or add a pool"
+    return "what is left of the pools holds no further replica: raise the maxNodes of one or add a pool"

@@ -152,7 +152,7 @@ def test_priority_goes_before_the_number_of_requests() -> None:
 def test_scarce_stock_is_named_with_its_pool() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 5.0}, l4)], [pool("L4", 1.0, 2)]))
-    assert plan.unserved[0].reason == "all nodes of pool L4 (2) are in use: raise a maxNodes or add a pool"
+    assert plan.unserved[0].reason == "all nodes of pool L4 (2) are in use: raise its maxNodes or add a pool"
 
 
 def test_the_budget_is_kept_and_named() -> None:
@@ -166,7 +166,7 @@ def test_max_replicas_is_kept_and_named() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 5.0}, l4, max_replicas=2)], [pool("L4", 1.0)]))
     assert plan.allocations[0].replicas == 2
-    assert plan.unserved[0].reason == "it has its maxReplicas of 2: raise them"
+    assert plan.unserved[0].reason == "it has its maxReplicas of 2: raise maxReplicas"
 
 
 def test_min_replicas_stand_without_any_load_and_take_its_first_requests() -> None:
@@ -233,7 +233,7 @@ def test_min_replicas_beyond_the_stock_get_what_there_is_and_it_is_said() -> Non
     plan = planned(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=5)], [pool("L4", 1.0, 3)]))
     assert counts(plan) == {("chat", "L4-tp1"): 3}
     assert [(left.rate, left.reason) for left in plan.unserved] == [
-        (0.0, "minReplicas is 5, planned are 3: all nodes of pool L4 (3) are in use: raise a maxNodes or add a pool")
+        (0.0, "minReplicas is 5, planned are 3: all nodes of pool L4 (3) are in use: raise its maxNodes or add a pool")
     ]
 
 
