@@ -29,6 +29,7 @@ class Remedy:
 
     changes: tuple[Change, ...]
     cost_per_hour: float
+    least: bool = True  # False where it was not found out in time whether less is enough
 
 
 def remedies(
@@ -138,7 +139,7 @@ class _Search:
             return self._with((Change(kind, limit.name, limit.value, number),))
 
         number, answer = _least(int(limit.value) + 1, _used(free, kind, limit.name), free, enough)
-        yield Remedy((Change(kind, limit.name, limit.value, number),), answer.cost_per_hour)
+        yield self._remedy((Change(kind, limit.name, limit.value, number),), answer)
 
     def _of_budget(self, limit: Limit) -> Iterator[Remedy]:
         best = self._served("budget", without(self.problem, self.model.name, [limit]))
@@ -150,7 +151,7 @@ class _Search:
                 best, high = answer, _cents(answer.cost_per_hour)  # what it costs is enough for it
             else:
                 low = (low + high) / 2
-        yield Remedy((Change("budget", "", limit.value, high),), best.cost_per_hour)
+        yield self._remedy((Change("budget", "", limit.value, high),), best)
 
     def _of_floor(self, limit: Limit) -> Iterator[Remedy]:
         """In steps of a hundredth."""
@@ -162,7 +163,7 @@ class _Search:
         most = ceil(limit.value * 100)
         if free := self._with(lowered(most)):
             steps, answer = _least(1, most, free, lambda steps: self._with(lowered(steps)))
-            yield Remedy(lowered(steps), answer.cost_per_hour)
+            yield self._remedy(lowered(steps), answer)
 
     def of_targets(self) -> Iterator[Remedy]:
         """TTFT alone, and TPOT alone."""
@@ -175,7 +176,7 @@ class _Search:
     def _of_target(self, target: Target) -> Iterator[Remedy]:
         if found := self._least_factor(target, lambda factor: self._with((self._loosened(target, factor),))):
             factor, answer = found
-            yield Remedy((self._loosened(target, factor),), answer.cost_per_hour)
+            yield self._remedy((self._loosened(target, factor),), answer)
 
     # several changes
 
@@ -241,7 +242,11 @@ class _Search:
             self.questions.work_ahead(self._loosened(target, factor) for factor in factors[1:-1])
             part, best = _least(1, _PARTS, best, partial(_at, plan, factors))
             low, high = factors[part - 1], factors[part]
-        return high, best
+        return (high, best) if high < LOOSEST else None  # nobody would do that: rather nothing is found out in time
+
+    def _remedy(self, changes: tuple[Change, ...], plan: Plan) -> Remedy:
+        least = self._question(changes[0].kind) not in self.questions.unanswered
+        return Remedy(changes, plan.cost_per_hour, least)
 
     def _enough(self, changes: tuple[Change, ...]) -> Iterator[Remedy]:
         if answer := self._with(changes):

@@ -14,7 +14,7 @@ from motley_solver.ilp import solve
 from motley_solver.limits import limits_of, without
 from motley_solver.plan import Plan
 from motley_solver.problem import Capacity, Configuration, Problem, Shortfall
-from motley_solver.whatif import Change, Loosened, Questions, as_served, changed
+from motley_solver.whatif import Change, Loosened, Question, Questions, as_served, changed
 from tests.solver.fleets import LONG, SETTINGS, SHORT, UNKNOWN, configuration, model, pool, problem
 
 L4 = configuration("L4", {SHORT: 2.0, LONG: 1.0})
@@ -262,3 +262,19 @@ def test_what_others_lack_is_no_reason() -> None:
     assert by_model["test/stuck"].limits == ()
     assert kinds(by_model["test/chat"]) == {("stock", "L4")}
     assert planned(as_served(asked, planned(asked))).complete
+
+
+def test_a_change_that_time_was_too_short_to_make_smaller_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = problem([model("chat", {SHORT: 11.0}, L4)], [pool("L4", 1.0, 2)])
+    plan, answer = planned(asked), Questions.answer
+
+    def hasty(self: Questions, question: Question, *more: Problem) -> Plan | None:
+        nodes = more[0].pools[0].max_nodes if isinstance(more[0], Problem) else 5
+        if question.about == "remedy" and nodes == 5:
+            self.unanswered.append(question)
+            return None
+        return answer(self, question, *more)
+
+    monkeypatch.setattr(Questions, "answer", hasty)
+    (conflict,) = conflicts(asked, plan, Questions(monotonic() + 60))
+    assert [(one.changes, one.least) for one in conflict.remedies] == [((Change("stock", "L4", 2, 6),), False)]

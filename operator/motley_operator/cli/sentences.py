@@ -281,7 +281,8 @@ class _Words:
 
     def _remedy(self, remedy: Remedy) -> str:
         changes = " and ".join(map(self._change, remedy.changes))
-        return f"{changes} (the fleet would then cost {_money(remedy.cost_per_hour)} per hour)"
+        less = "" if remedy.least else "; less may be enough"
+        return f"{changes} (the fleet would then cost {_money(remedy.cost_per_hour)} per hour{less})"
 
     def _change(self, change: Change) -> str:
         match change.kind:
@@ -380,4 +381,4 @@ def _asked(question: Question) -> str:
         case "conflict":
             return f"what is in the way of {question.name}"
         case "remedy":
-            return f"what else would help {question.name or 'all models'}, and whether less would"
+            return f"what else would help {question.name or 'all models'}"
