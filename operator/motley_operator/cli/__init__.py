@@ -16,18 +16,20 @@ examples:
   {prog} plan -f models.yaml -f pools.yaml       what would run where, and what it would cost
   {prog} plan -f deploy/ --plot plan.html        and a picture of it
   {prog} plan -f deploy/ -o json                 every .yaml, .yml and .json file of a folder
-  kubectl get gpupools,models,profiles -A -o yaml | {prog} plan -f -
+  kubectl get fleets,gpupools,models,profiles -A -o yaml | {prog} plan -f -
                                                  plan anew for what a cluster declares
   {prog} solve --melange config.json -o json     the cheapest mix for an input of Mélange's solver
-  {prog} traffic trace.csv                        the traffic of a Model from a trace of requests
-  {prog} traffic --counters before.txt after.txt  or from what the routers counted
+  {prog} traffic trace.csv                       the traffic of a Model from a trace of requests
+  {prog} traffic --counters before.txt after.txt
+                                                 or from what the routers counted
   {prog} profile import a100.json --gpu A100-80GB --model config.json
                                                  a throughput table of Mélange or AIBrix as a Profile
 """
 _PLAN = """\
 Decide on which GPUs the Models run, from the files that kubectl applies and without a cluster: validate as the API
-server does, plan as the operator does, and print where everything runs, what it costs per hour, what each GPU type
-alone would cost, and what is not served and why.
+server does, plan as the operator does (and prefill and decode apart, where that is cheaper, which it does not deploy
+yet), and print where everything runs, what it costs per hour, what each GPU type alone would cost, and what is not
+served and why.
 """
 _EXIT = """\
 exit codes:
