@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from motley_operator.cli.jsoninput import shown
 from motley_operator.cli.melange.config import MOST_INSTANCES, Config, Floats
+from motley_operator.cli.melange.duplicates import groups_of, parted, united
 from motley_operator.cli.melange.mix import Mix, at_once, least_bill, needed, settled
 from motley_operator.cli.melange.question import bucket_of, problem_of
 from motley_solver.ilp import solve
@@ -51,12 +52,14 @@ def _cheapest(config: Config, deadline: float) -> tuple[Mix | None, float, str]:
     """A mix, a cost that none is below (infinite: there is none), and why there is no mix."""
     if reasons := list(_hopeless(config)):
         return None, inf, "; ".join(reasons)
-    start, bound = at_once(config), least_bill(config)
+    groups = groups_of(config)
+    fewer = united(config, groups)
+    start, bound = at_once(fewer), least_bill(fewer)
     seconds = deadline - monotonic()
     if start is not None and (_closed(start, bound) or seconds <= 0):
-        return start, bound, ""
-    mix, proven, why = _solved(config, start, max(seconds, 1e-3))
-    mixes = [one for one in (mix, start) if one is not None]
+        return parted(config, groups, start), bound, ""
+    mix, proven, why = _solved(fewer, start, max(seconds, 1e-3))
+    mixes = [parted(config, groups, one) for one in (mix, start) if one is not None]
     if not mixes:
         return None, proven, why
     best = min(mixes, key=lambda one: one.cost)

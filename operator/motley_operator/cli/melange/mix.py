@@ -21,8 +21,22 @@ class Mix:
 
 
 def least_bill(config: Config) -> float:
-    """No mix costs less: every bucket at its cheapest type, if parts of instances could be bought."""
-    return float(config.bills[config.caps >= 1].min(axis=0, initial=np.inf).sum())
+    """No mix costs less: every bucket at its cheapest type, if parts of instances could be bought; those of a scarce
+    type at a price at which no more is asked of it than there is, less what all of it is priced too high (the dual of
+    the linear relaxation, which is a bound at whatever prices)."""
+    prices, bills = config.costs.copy(), config.bills.copy()
+    served = np.isfinite(config.work)
+    bills[config.caps < 1] = np.inf
+    scarce = np.flatnonzero((config.caps >= 1) & np.isfinite(config.caps))
+    for k in np.tile(scarce, SWEEPS):
+        cells = np.flatnonzero(served[k])
+        worth = np.delete(bills[:, cells], k, axis=0).min(axis=0, initial=np.inf) / config.work[k, cells]
+        order = np.argsort(-worth, kind="stable")
+        beyond = worth[order][config.work[k, cells][order].cumsum() > config.caps[k]]
+        prices[k] = max([config.costs[k], *beyond[np.isfinite(beyond)][:1]])
+        bills[k, cells] = prices[k] * config.work[k, cells]
+    above = config.caps[scarce] @ (prices[scarce] - config.costs[scarce])
+    return max(0.0, float(bills.min(axis=0, initial=np.inf).sum() - above))
 
 
 def at_once(config: Config) -> Mix | None:
