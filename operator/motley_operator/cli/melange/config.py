@@ -86,8 +86,14 @@ def _gpu_type(name: str, value: Any, size: tuple[int, ...]) -> tuple[float, floa
         message = f"is {tputs.shape[0]} by {tputs.shape[1]}, workload_distribution is {size[0]} by {size[1]}"
         raise BadInput(f"{key(*where, 'tputs')}: {message}")
     cost = number(required(value, "cost", *where), *where, "cost")
-    cap = float(whole(value["max"], *where, "max")) if value.get("max") is not None else np.inf
-    return cost, cap, tputs
+    return cost, _cap(value.get("max"), *where, "max"), tputs
+
+
+def _cap(value: Any, *where: str) -> float:
+    """None, and a number beyond all use, is none."""
+    if value is None or (isinstance(value, int | float) and MOST_INSTANCES < value < np.inf):
+        return np.inf
+    return float(whole(value, *where))
 
 
 def warnings(given: Mapping[str, Any]) -> Iterator[str]:
