@@ -100,7 +100,17 @@ def test_two_types_cost_what_exact_arithmetic_says(seed: int, solve: Solve) -> N
 # What led the optimisation astray: it claimed a proof of something dearer.
 ASTRAY: dict[str, tuple[Config, float]] = {
     "next to nothing fits": (of_work([[5456.66, 138885, 0.00022, 4834.71], [0.187, 3.468, 0.829, 0.721]], [2, 1]), 6.0),
-    "small loads": (of_work([[81.0, 7e-6, 0.0505], [0.196, 0.00213, 0.958]], [3.88, 0.85], [inf, 5]), 1.7),
+    "small loads": (
+        of_work(
+            [
+                [63.969059020701096, 1.5886945276639284e-06, 0.05050700049908203],
+                [0.19613653633619924, 0.0021331267816160184, 0.9581101853469078],
+            ],
+            [3.88, 0.8522728612817673],
+            [inf, 5],
+        ),
+        2 * 0.8522728612817673,
+    ),
 }
 
 
@@ -121,12 +131,12 @@ def test_no_instance_is_asked_for_more_than_it_serves_by_the_solver_s_tolerance(
 
 
 def test_equal_types_are_no_choice_to_be_tried_in_turn(solve: Solve) -> None:
-    random = Random(7)
-    kinds = [([random.uniform(0.3, 3) * 20 for _ in range(12)], cost) for cost in (3.75, 5.24)]
-    work, costs = zip(*(kinds * 4), strict=True)
-    apart = solve(of_work(work, costs, [3] * 6 + [inf] * 2), "-o", "json", "--time-limit", "5").answer
-    united = solve(of_work([w for w, _ in kinds], [c for _, c in kinds])).answer
-    assert (apart["status"], apart["cost"]) == ("optimal", pytest.approx(united["cost"]))
+    random = Random(2)
+    work, costs = zip(*(([random.uniform(0.3, 3) * 5 for _ in range(6)], cost) for cost in (3.75, 5.24)), strict=True)
+    united = solve(of_work(work, costs)).answer
+    ran = solve(of_work(work * 3, costs * 3), "-o", "json", "--time-limit", "2")
+    assert (ran.answer["status"], ran.answer["cost"]) == ("optimal", pytest.approx(united["cost"]))
+    assert ran.broken == []
 
 
 def test_equal_types_share_what_they_serve_by_their_caps(solve: Solve) -> None:
@@ -138,14 +148,14 @@ def test_equal_types_share_what_they_serve_by_their_caps(solve: Solve) -> None:
 # --- when time is short ---
 
 
-@pytest.mark.parametrize("limit", ["1e-9", "0.001", "1e300"])
-@pytest.mark.parametrize("caps", [[], [inf, 4, 2]], ids=["no caps", "caps"])
-def test_a_mix_is_found_within_any_time_limit_with_a_bound(limit: str, caps: list[float], solve: Solve) -> None:
+@pytest.mark.parametrize(("limit", "size"), [("1e-9", 3), ("1e300", 3), ("1e-9", 300), ("0.05", 300)])
+def test_a_mix_is_found_within_any_time_limit_with_a_bound(limit: str, size: int, solve: Solve) -> None:
     random = Random(3)
-    work = [[random.uniform(0.2, 2) for _ in range(20)] for _ in range(3)]
-    ran = solve(of_work(work, [1.0, 1.2, 0.9], caps), "-o", "json", "--time-limit", limit)
+    work = [[random.uniform(0.2, 2) * (1 + k) for _ in range(size)] for k in range(20)]
+    caps = [size if k % 2 else inf for k in range(20)]
+    ran = solve(of_work(work, [8 / (1 + k) ** 0.9 for k in range(20)], caps), "-o", "json", "--time-limit", limit)
     assert (ran.code, ran.broken) == (0, [])
-    assert ran.answer["lower_bound"] >= 0.8 * ran.answer["cost"]
+    assert ran.answer["lower_bound"] >= (0.5 if size == 3 else 0.95) * ran.answer["cost"]
 
 
 def test_the_time_limit_is_passed_on_and_absent_there_is_none(solve: Solve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from melange_answers import cheapest_of_two
 from melange_command import of_work
 
 from motley_operator.cli.melange.config import Config, parsed
-from motley_operator.cli.melange.duplicates import groups_of, parted, united
 from motley_operator.cli.melange.mix import at_once, least_bill, loads, settled
+from motley_operator.cli.melange.simpler import groups_of, parted, united
 
 
 def config(work: list[list[float]], costs: list[float], caps: list[float] | None = None) -> Config:

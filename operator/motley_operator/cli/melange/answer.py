@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from motley_operator.cli.jsoninput import shown
 from motley_operator.cli.melange.config import MOST_INSTANCES, Config, Floats
-from motley_operator.cli.melange.duplicates import groups_of, parted, united
 from motley_operator.cli.melange.mix import Mix, at_once, least_bill, needed, settled
 from motley_operator.cli.melange.question import bucket_of, problem_of
+from motley_operator.cli.melange.simpler import PACKED, groups_of, packed, packs_for, parted, united
 from motley_solver.ilp import solve
 from motley_solver.plan import Infeasible, Unsolved
 
@@ -73,7 +73,10 @@ def _closed(mix: Mix, bound: float) -> bool:
 
 def _solved(config: Config, start: Mix | None, seconds: float) -> tuple[Mix | None, float, str]:
     """By the planner: as `_cheapest`."""
-    outcome = solve(problem_of(config, start), seconds, RELATIVE_GAP)
+    packs = packs_for(config, 0.0 if start is None else start.cost)
+    waste = float((packs * config.costs)[packs > 1].sum())
+    most = inf if start is None else start.cost + waste
+    outcome = solve(problem_of(packed(config, packs), most), seconds, RELATIVE_GAP - (PACKED if waste else 0.0))
     match outcome:
         case Infeasible(reasons=found):
             return None, inf, "; ".join(found)
@@ -92,7 +95,7 @@ def _solved(config: Config, start: Mix | None, seconds: float) -> tuple[Mix | No
         shares[int(route.configuration), columns[route.bucket]] = route.share
     for allocation in outcome.allocations:
         counts[int(allocation.pool)] = allocation.replicas
-    return settled(config, shares, counts), outcome.lower_bound, ""
+    return settled(config, shares, counts * packs), outcome.lower_bound - waste, ""
 
 
 def _assignment(config: Config, mix: Mix) -> Iterator[Json]:

@@ -129,4 +129,5 @@ def settled(config: Config, shares: Floats, counts: Floats) -> Mix:
                 counts[k] = min(config.caps[k], whole(load)[k])
             elif able.any():
                 counts[np.where(able, config.costs, np.inf).argmin()] += 1
+    counts = np.minimum(counts, whole(loads(config, shares)))
     return Mix(float(counts @ config.costs), counts, shares)

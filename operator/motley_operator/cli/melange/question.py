@@ -5,15 +5,15 @@ from math import inf
 import numpy as np
 
 from motley_operator.cli.melange.config import Cell, Config, Floats
-from motley_operator.cli.melange.mix import ROUNDING, Mix, needed
+from motley_operator.cli.melange.mix import ROUNDING, needed
 from motley_solver.problem import Capacity, Configuration, EngineSettings, ModelDemand, Pool, Problem
 from motley_solver.workload import Bucket, BucketLoad
 
 
-def problem_of(config: Config, start: Mix | None = None) -> Problem:
-    """Pools and configurations are named by the index of their type. There are as many nodes as may pay where a mix is
-    known; types that never do are left out, for their price would only blur the others'."""
-    most = _most_instances(config, start)
+def problem_of(config: Config, bill: float = inf) -> Problem:
+    """Pools and configurations are named by the index of their type. As there is a mix of this bill, there are no more
+    nodes than it would buy; types of which it buys none are left out, for their price would only blur the others'."""
+    most = _most_instances(config, bill * (1 + ROUNDING))
     buckets = [bucket_of(cell) for cell in config.cells]
     pools, configurations = [], []
     for k in np.flatnonzero(most >= 1).tolist():
@@ -31,9 +31,8 @@ def bucket_of(cell: Cell) -> Bucket:
     return Bucket(*cell)
 
 
-def _most_instances(config: Config, start: Mix | None) -> Floats:
-    """Of each type: its cap, what all load that it can serve takes, and what no more than the known mix's bill buys."""
-    bill = inf if start is None else start.cost * (1 + ROUNDING)
+def _most_instances(config: Config, bill: float) -> Floats:
+    """Of each type: its cap, what all load that it can serve takes, and what the bill would buy."""
     affordable = np.divide(bill, config.costs, out=np.full(len(config.names), inf), where=config.costs > 0)
     found: Floats = np.minimum(np.minimum(config.caps, np.ceil(needed(config)) + 1), np.floor(affordable))
     return found

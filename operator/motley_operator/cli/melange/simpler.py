@@ -1,13 +1,16 @@
-"""Types that no cheapest mix needs apart: equal ones are as one, and what another serves as well for no more is left
-out. A solver would try them in turn."""
+"""The same question made easier for a solver, without a dearer answer: equal types as one, types that another replaces
+left out, and instances without number bought in packs."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from motley_operator.cli.melange.config import Config
+from motley_operator.cli.melange.config import Config, Floats
 from motley_operator.cli.melange.mix import Mix, needed
+
+PACKED = 5e-7
+"""Of the bill: what packs may cost more than single instances."""
 
 Group = tuple[int, ...]  # indices of equal types
 
@@ -53,3 +56,18 @@ def parted(config: Config, groups: list[Group], mix: Mix) -> Mix:
             shares[k] = mix.shares[index] * (counts[k] / max(1.0, mix.counts[index]))
             left -= counts[k]
     return Mix(mix.cost, counts, shares)
+
+
+def packs_for(config: Config, bill: float) -> Floats:
+    """Instances of each type that are bought at a time: more than one only where `bill` is of so many that it makes no
+    difference. Whole numbers beyond some 10⁸ are beyond a solver's tolerances."""
+    spare = PACKED / 2 * bill / len(config.names)
+    packs = np.floor(np.divide(spare, config.costs, out=np.ones(len(config.costs)), where=config.costs > 0))
+    found: Floats = np.where(config.caps > needed(config), np.maximum(packs, 1.0), 1.0)
+    return found
+
+
+def packed(config: Config, packs: Floats) -> Config:
+    """One instance is a whole pack; those that come in packs have no cap that is ever reached."""
+    caps = np.where(packs > 1, np.inf, config.caps)
+    return replace(config, costs=config.costs * packs, caps=caps, tputs=config.tputs * packs[:, None])
