@@ -171,8 +171,8 @@ def test_nothing_found_in_time_exits_with_4(solve: Solve, monkeypatch: pytest.Mo
     monkeypatch.setattr(answers, "solve", lambda *_: Unsolved("no plan was found within 3 s"))
     monkeypatch.setattr(answers, "at_once", lambda _: None)
     ran = solve(CONFIG, "-o", "json", "--time-limit", "3")
-    assert ran.code == 4
-    assert (ran.answer["status"], ran.answer["reason"]) == ("unsolved", "no plan was found within 3 s")
+    assert (ran.code, ran.answer["status"]) == (4, "unsolved")
+    assert ran.answer["reason"] == "no plan was found within 3 s"
 
 
 # --- what cannot be served ---
@@ -210,6 +210,12 @@ def test_caps_that_are_too_small_are_named_with_what_is_left(solve: Solve) -> No
     assert ran.answer["reason"].startswith("the caps (max: ")
     assert "A100 1" in ran.answer["reason"] and "requests/s of bucket" in ran.answer["reason"]
     assert solve(config, "-o", "table").out.startswith("infeasible: the caps (max: ")
+
+
+def test_caps_of_equal_types_are_named_each_with_its_own(solve: Solve) -> None:
+    ran = solve(of_work([[3.0, 3.0], [3.0, 3.0], [9.0, 2.0]], [1, 1, 2], [1, 1, 2]))
+    assert ran.code == 3
+    assert ran.answer["reason"].startswith("the caps (max: g0 1, g1 1, g2 2)")
 
 
 def test_caps_that_are_far_too_small_are_seen_without_solving(solve: Solve, monkeypatch: pytest.MonkeyPatch) -> None:

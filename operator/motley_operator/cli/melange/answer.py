@@ -58,10 +58,10 @@ def _cheapest(config: Config, deadline: float) -> tuple[Mix | None, float, str]:
     seconds = deadline - monotonic()
     if start is not None and (_closed(start, bound) or seconds <= 0):
         return parted(config, groups, start), bound, ""
-    mix, proven, why = _solved(fewer, start, max(seconds, 1e-3))
+    mix, proven, left = _solved(fewer, start, max(seconds, 1e-3))
     mixes = [parted(config, groups, one) for one in (mix, start) if one is not None]
     if not mixes:
-        return None, proven, why
+        return None, proven, left if isinstance(left, str) else _too_small_caps(config, left)
     best = min(mixes, key=lambda one: one.cost)
     # A bound above a mix that is there is none: the solver's tolerances have misled it.
     return best, max(bound, proven if proven <= best.cost * (1 + RELATIVE_GAP) else 0.0), ""
@@ -71,8 +71,9 @@ def _closed(mix: Mix, bound: float) -> bool:
     return mix.cost - bound <= 1.001 * RELATIVE_GAP * mix.cost
 
 
-def _solved(config: Config, start: Mix | None, seconds: float) -> tuple[Mix | None, float, str]:
-    """By the planner: as `_cheapest`."""
+def _solved(config: Config, start: Mix | None, seconds: float) -> tuple[Mix | None, float, Floats | str]:
+    """By the planner: a mix, a cost that none is below, and the requests per second of each bucket that are left out;
+    or why there is no answer."""
     packs = packs_for(config, 0.0 if start is None else start.cost)
     waste = float((packs * config.costs)[packs > 1].sum())
     most = inf if start is None else start.cost + waste
@@ -88,14 +89,14 @@ def _solved(config: Config, start: Mix | None, seconds: float) -> tuple[Mix | No
         left[columns[one.bucket]] += one.rate
     if (left > LEFT_OUT * config.rates).any():
         if outcome.proven:
-            return None, inf, _too_small_caps(config, left)
-        return None, 0.0, "no plan that serves all load was found in time: allow more"
+            return None, inf, left
+        return None, 0.0, "no plan that serves all load was found in time: allow more with --time-limit"
     shares, counts = np.zeros(config.work.shape), np.zeros(len(config.names))
     for route in outcome.assignment:
         shares[int(route.configuration), columns[route.bucket]] = route.share
     for allocation in outcome.allocations:
         counts[int(allocation.pool)] = allocation.replicas
-    return settled(config, shares, counts * packs), outcome.lower_bound - waste, ""
+    return settled(config, shares, counts * packs), outcome.lower_bound - waste, left
 
 
 def _assignment(config: Config, mix: Mix) -> Iterator[Json]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from motley_operator.cli.melange.config import Config, Floats
 
-ROUNDING = 1e-9
+ROUNDING = 5e-10
 """Of a load: so much above a whole number is floating point, not work."""
 SWEEPS = 3
 """How often every type is asked whether fewer of it would do."""
