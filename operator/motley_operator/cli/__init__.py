@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING
 
 PLANNED, INVALID, INCOMPLETE, UNSOLVED = 0, 2, 3, 4
@@ -94,14 +95,20 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     prog = "kubectl motley" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "motley"
     options = _parser(prog).parse_args(arguments)
+    if sys.stdout is None:
+        print(f"{prog}: standard output is closed", file=sys.stderr)
+        return 1
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except OSError as error:  # of standard output: what reads files says itself what is wrong with them
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough
+            return 141
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -320,9 +327,9 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 86400:
+    if not 0 < value < inf:
         raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, for example 20, not {text!r}")
-    return value
+    return min(value, 86400.0)
 
 
 def _version(options: argparse.Namespace) -> int:
