@@ -20,8 +20,8 @@ def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.Captu
     assert ran.out.startswith(TABLE)
     after = ran.out.split("\n\nWHAT BINDS\n")[1]
     assert "The next best is without L4: 7.34 per hour, 2.27 more, with 2 nodes of a100." in after
-    assert "Without A100 part of default/chat cannot be served." in after
-    assert "  4000+200, 1/s: A100 at 0.243 (speed and memory); not L4 (no profile)" in after
+    assert "Without A100-80GB part of default/chat cannot be served." in after
+    assert "  4000+200, 1/s: A100-80GB at 0.243 (speed and memory); not L4 (no profile)" in after
 
 
 def test_json_and_yaml_hold_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
