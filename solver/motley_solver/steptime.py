@@ -112,8 +112,8 @@ PCIE_GB_S = 64.0  # a link up to this is PCIe
 REDUCING_GB_S = 450.0  # NVLink 4 and later: the switches sum (SHARP)
 
 # bench/steptime.py measures the mean of the errors in TPOT and in TTFT: 15.1 % with the model left out of the
-# calibration, 21.4 % with the chip left out. Both are rounded up, the second generously. That mixtures of experts, latent
-# attention and weights of other types are no further off than that is assumed.
+# calibration, 21.4 % with the chip left out. Both are rounded up, the second generously. It is assumed that mixtures of
+# experts, latent attention and weights of other types are no further off.
 ESTIMATE_ERROR = 0.16
 UNMEASURED_ERROR = 0.25
 COMPARED = frozenset({"A100-40GB", "A100-80GB", "H100", "H200", "B200"})
