@@ -6,6 +6,7 @@ import pytest
 import yaml
 from bad_objects import changed
 from commandline import EXAMPLE, TABLE, Ran, written
+from commandline import pool as pool_text
 from fleets import A100, model, pool, view_of
 
 from motley_operator.cli.explain import loosened
@@ -85,3 +86,10 @@ def test_a_looser_target_is_formulated_anew_for_that_model_alone() -> None:
 )
 def test_a_longer_target_is_whole_milliseconds(target: float, factor: float, found: float) -> None:
     assert longer(target, factor) == found
+
+
+def test_a_gpu_that_lacks_the_models_type_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = EXAMPLE.replace("layers: 32", "layers: 16")  # for which a T4 has room
+    ran = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, pool_text("T4", "0.10", 4) + small))
+    assert ran.code == 0
+    assert "not L4 (no profile), T4 (neither BF16 nor FP8)" in ran.out
