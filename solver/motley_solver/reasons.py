@@ -95,7 +95,7 @@ def _incapable(model: ModelDemand, bucket: Bucket) -> str:
             return f"{lack.needed:.0f} tokens exceed the context limit {lack.available:.0f}: raise it or drop this size"
         case "dtype":
             return (
-                f"the GPUs of {way} have neither BF16 nor FP8: set dtype to float16 (and no FP8 weights or KV cache), "
+                f"{way} GPUs have neither BF16 nor FP8: set dtype to float16 (and no FP8 weights or KV cache), "
                 "or add a pool with newer GPUs"
             )
         case "heads":

@@ -109,7 +109,7 @@ def test_a_type_that_does_not_run_and_heads_that_do_not_split_have_cures_of_thei
 
     dtype, heads, memory = Shortfall("dtype"), Shortfall("heads", needed=4), Shortfall("memory", 30, 20)
     assert reason(dtype) == (
-        "the GPUs of G0-tp1 have neither BF16 nor FP8: set dtype to float16 (and no FP8 weights or KV cache), "
+        "G0 GPUs have neither BF16 nor FP8: set dtype to float16 (and no FP8 weights or KV cache), "
         "or add a pool with newer GPUs"
     )
     assert reason(heads) == "the heads do not split over 4 GPUs: allow another tensorParallel in its placement"

@@ -128,4 +128,4 @@ def test_a_gpu_that_lacks_the_models_type_is_told_so(tmp_path: Path, capsys: pyt
     small = EXAMPLE.replace("layers: 32", "layers: 16")  # for which a T4 has room
     ran = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, pool_text("T4", "0.10", 4) + small))
     assert ran.code == 0
-    assert "not L4 (no profile), T4 (neither BF16 nor FP8)" in ran.out
+    assert "not on L4 (no profile), T4 (neither BF16 nor FP8)" in ran.out
