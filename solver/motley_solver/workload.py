@@ -1,9 +1,12 @@
 """Request sizes and rates: size buckets on a grid, histograms, the load per bucket, shares that a router can use.
 It knows no GPU and no model; where sizes come from is the affair of `offered` and of the caller."""
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from math import ceil, inf, isfinite, log2
 from typing import TypeVar
 
@@ -81,33 +84,63 @@ def loads_of(histogram: Iterable[tuple[Bucket, float]], rate: float) -> tuple[Bu
 def merged(histogram: Histogram) -> dict[Bucket, float]:
     """With fewer buckets: one after the other is added to a larger one, always where that plans the fewest tokens more
     (as fractions of all input and of all output), until at most MOST_BUCKETS are left and the next would be more than
-    TINY. A bucket that no other holds stays, however rare."""
+    TINY. A bucket that no other holds stays, however rare, unless there are more than MOST_BUCKETS of these: then two
+    neighbours become one that holds both."""
     kept = {bucket: weight for bucket, weight in histogram.items() if weight > 0}
-    inputs = sum(weight * bucket.input_tokens for bucket, weight in kept.items())
-    outputs = sum(weight * bucket.output_tokens for bucket, weight in kept.items())
-
-    def target_of(small: Bucket) -> tuple[float, Bucket]:
-        def grown(large: Bucket) -> float:
-            more_input, more_output = large.input_tokens - small.input_tokens, large.output_tokens - small.output_tokens
-            return more_input / inputs + more_output / outputs
-
-        held = [(grown(large), large) for large in kept if large != small and _holds(large, small)]
-        return min(held, default=(inf, small))
-
-    targets = {bucket: target_of(bucket) for bucket in kept}
-    while targets:
-        bucket = min(targets, key=lambda b: (kept[b] * targets[b][0], b))
+    larger = _Larger(kept)
+    targets = {bucket: larger.nearest(bucket) for bucket in kept}
+    heap = [(kept[bucket] * grown, bucket) for bucket, (grown, _) in targets.items()]
+    heapify(heap)
+    while heap:
+        cost, bucket = heappop(heap)
+        if targets[bucket][1] not in kept:
+            targets[bucket] = larger.nearest(bucket)
         grown, target = targets[bucket]
-        if grown == inf or (len(kept) <= MOST_BUCKETS and kept[bucket] * grown >= TINY):
+        if kept[bucket] * grown > cost:  # what stands in the heap may be old, but a cost never falls
+            heappush(heap, (kept[bucket] * grown, bucket))
+            continue
+        if grown == inf or (len(kept) <= MOST_BUCKETS and cost >= TINY):
             break
         kept[target] += kept.pop(bucket)
-        del targets[bucket]
-        targets |= {other: target_of(other) for other, (_, found) in targets.items() if found == bucket}
+        larger.remove(bucket)
+    while len(kept) > MOST_BUCKETS:
+        left, right = min(pairwise(sorted(kept)), key=lambda pair: larger.grown_by_joining(*pair, kept))
+        kept[Bucket(right.input_tokens, left.output_tokens)] = kept.pop(left) + kept.pop(right)
     return kept
 
 
-def _holds(large: Bucket, small: Bucket) -> bool:
-    return large.input_tokens >= small.input_tokens and large.output_tokens >= small.output_tokens
+class _Larger:
+    """Buckets by input and, within, by output, so that few have to be looked at to find the nearest."""
+
+    def __init__(self, weights: Histogram) -> None:
+        self._all_inputs = sum(weight * bucket.input_tokens for bucket, weight in weights.items())
+        self._all_outputs = sum(weight * bucket.output_tokens for bucket, weight in weights.items())
+        self._outputs: dict[int, list[int]] = defaultdict(list)
+        for bucket in sorted(weights):
+            self._outputs[bucket.input_tokens].append(bucket.output_tokens)
+        self._inputs = list(self._outputs)
+
+    def remove(self, bucket: Bucket) -> None:
+        self._outputs[bucket.input_tokens].remove(bucket.output_tokens)
+
+    def nearest(self, small: Bucket) -> tuple[float, Bucket]:
+        """The other bucket that holds it with the fewest tokens more, and these as a fraction; (∞, itself) if none."""
+        found = (inf, small)
+        for inputs in self._inputs[bisect_left(self._inputs, small.input_tokens) :]:
+            more_input = (inputs - small.input_tokens) / self._all_inputs
+            if more_input >= found[0]:
+                break
+            outputs = self._outputs[inputs]
+            index = (bisect_right if inputs == small.input_tokens else bisect_left)(outputs, small.output_tokens)
+            if index < len(outputs):
+                more_output = (outputs[index] - small.output_tokens) / self._all_outputs
+                found = min(found, (more_input + more_output, Bucket(inputs, outputs[index])))
+        return found
+
+    def grown_by_joining(self, left: Bucket, right: Bucket, weights: Histogram) -> float:
+        more_input = weights[left] * (right.input_tokens - left.input_tokens) / self._all_inputs
+        more_output = weights[right] * (left.output_tokens - right.output_tokens) / self._all_outputs
+        return more_input + more_output
 
 
 # --- to routes ---

@@ -1,5 +1,9 @@
 """Buckets, histograms, loads, and shares that a router can use."""
 
+import time
+from collections.abc import Callable
+from math import inf
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +13,7 @@ from motley_solver.workload import (
     SMALLEST_INPUT,
     SMALLEST_OUTPUT,
     STEPS,
+    TINY,
     Bucket,
     BucketLoad,
     Workload,
@@ -108,6 +113,68 @@ def test_many_buckets_become_at_most_the_most() -> None:
     found = merged(even)
     assert MOST_BUCKETS - 5 < len(found) <= MOST_BUCKETS
     assert sum(found.values()) == 120
+
+
+@some
+@given(histograms)
+def test_merging_takes_the_cheapest_step_each_time(histogram: dict[Bucket, float]) -> None:
+    kept = {bucket: weight for bucket, weight in histogram.items() if weight > 0}
+    inputs = sum(weight * bucket.input_tokens for bucket, weight in kept.items())
+    outputs = sum(weight * bucket.output_tokens for bucket, weight in kept.items())
+    while True:
+        steps = [
+            (kept[small] * grown, small, grown, large)
+            for small in kept
+            for large in kept
+            if large != small
+            and large.input_tokens >= small.input_tokens
+            and large.output_tokens >= small.output_tokens
+            for grown in [
+                (large.input_tokens - small.input_tokens) / inputs
+                + (large.output_tokens - small.output_tokens) / outputs
+            ]
+        ]
+        cost, small, _, large = min(steps, default=(inf, None, inf, None))
+        if small is None or large is None or (len(kept) <= MOST_BUCKETS and cost >= TINY):
+            break
+        kept[large] += kept.pop(small)
+    assert merged(histogram) == kept
+
+
+GRID = [
+    Bucket(edge(2**i, 64), edge(2**j, 16))
+    for i in (n / STEPS for n in range(24, 94))
+    for j in (n / STEPS for n in range(16, 80))
+]
+
+
+@pytest.mark.parametrize(
+    "weight_of",
+    [
+        lambda bucket: 1.0,
+        lambda bucket: 1.0 / (bucket.input_tokens + 10 * bucket.output_tokens) ** 2,
+        lambda bucket: bucket.output_tokens / bucket.input_tokens,
+        lambda bucket: 1e9 if hash(bucket) % 2 else 1e-9,
+    ],
+    ids=["even", "few large", "long outputs", "at random"],
+)
+def test_every_size_that_a_model_takes_is_merged_within_a_second(weight_of: Callable[[Bucket], float]) -> None:
+    histogram = {bucket: weight_of(bucket) for bucket in GRID}
+    started = time.process_time()
+    found = merged(histogram)
+    assert time.process_time() - started < 1
+    assert len(histogram) > 4000 and len(found) <= MOST_BUCKETS
+    assert sum(found.values()) == pytest.approx(sum(histogram.values()))
+
+
+def test_sizes_of_which_none_holds_another_are_joined_with_their_neighbours() -> None:
+    """The two rarest and closest become one that holds both."""
+    histogram = {Bucket(100 + n, 1000 - n): 1.0 for n in range(MOST_BUCKETS + 1)}
+    histogram[Bucket(107, 993)] = histogram[Bucket(108, 992)] = 0.1
+    found = merged(histogram)
+    assert len(found) == MOST_BUCKETS
+    assert set(found) - set(histogram) == {Bucket(108, 993)}
+    assert found[Bucket(108, 993)] == pytest.approx(0.2)
 
 
 def test_inputs_whose_output_is_unknown_get_the_mean_of_the_shares() -> None:
