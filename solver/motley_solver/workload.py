@@ -104,7 +104,7 @@ def merged(histogram: Histogram) -> dict[Bucket, float]:
         kept[target] += kept.pop(bucket)
         larger.remove(bucket)
     while len(kept) > MOST_BUCKETS:
-        left, right = min(pairwise(sorted(kept)), key=lambda pair: larger.grown_by_joining(*pair, kept))
+        left, right = min(pairwise(sorted(kept)), key=lambda pair: larger.grown_by_joining(kept, *pair))
         kept[Bucket(right.input_tokens, left.output_tokens)] = kept.pop(left) + kept.pop(right)
     return kept
 
@@ -137,7 +137,7 @@ class _Larger:
                 found = min(found, (more_input + more_output, Bucket(inputs, outputs[index])))
         return found
 
-    def grown_by_joining(self, left: Bucket, right: Bucket, weights: Histogram) -> float:
+    def grown_by_joining(self, weights: Histogram, left: Bucket, right: Bucket) -> float:
         more_input = weights[left] * (right.input_tokens - left.input_tokens) / self._all_inputs
         more_output = weights[right] * (left.output_tokens - right.output_tokens) / self._all_outputs
         return more_input + more_output

@@ -63,7 +63,8 @@ their weights, and as comments what they were made from.
 
 TRACE is CSV with a header, or JSON Lines: a request per line, with at least its input and output tokens. The columns of
 the traces of Azure, Mooncake, AIBrix, BurstGPT and Vidur are found by their names, others are named by options. Times
-are dates or numbers. A request without an output was rejected: it counts all the same, since it was asked for.
+are dates or numbers. A request without an output, or with one of 0 tokens, was rejected or failed: it counts all the
+same, since it was asked for.
 
 BEFORE and AFTER are what the routers' /metrics/sizes said at two times, all routers of a time in one file, one after
 the other. They count offered requests by size, rejected ones included; the rate is the mean in between.

@@ -5,17 +5,19 @@ import csv
 import json
 import re
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from math import isfinite
 from typing import Any, NamedTuple
 
-from motley_operator.cli.jsoninput import BadInput, said, shown, text_in
+from motley_operator.cli.jsoninput import BadInput, named, said, shown, text_in
 from motley_operator.cli.yamltree import Mistake
 from motley_solver.offered import Request
 
 MOST_INPUT, MOST_OUTPUT = 10_000_000, 1_000_000  # tokens, as in a Model
+MOST_NAMES = 20  # of columns, in a message
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 _NAMES = {
@@ -41,11 +43,9 @@ class _Row(NamedTuple):
 
 def requests_in(path: str, options: Namespace) -> list[Request]:
     """In order of their times; BadInput names file, line and column. `options` are those of `motley traffic`."""
-    file = "<stdin>" if path == "-" else shown(path)
+    file = named(path)
     try:
         text = text_in(path)
-    except OSError as error:
-        raise BadInput(f"{file}: {(error.strerror or str(error)).lower()}") from error
     except BadInput as error:
         raise BadInput(said(path, error)) from error
     rows = list(_objects(file, text) if text.lstrip().startswith("{") else _records(file, text))
@@ -61,7 +61,7 @@ def _records(file: str, text: str) -> Iterator[_Row]:
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if twice := [name for name in header if header.count(name) > 1]:
+        if twice := [name for name, number in Counter(header).items() if number > 1]:
             raise _mistake(file, 1, shown(twice[0]), "is the name of two columns")
         for values in reader:
             if not values:
@@ -114,20 +114,22 @@ class _Reader:
         found = self._column(role, named)
         if found is None:
             message = f"no column is known to hold the {role} tokens; name it with --{role}-column, of: "
-            raise _mistake(self._file, 1, "", message + ", ".join(map(shown, self._names)))
+            raise _mistake(self._file, 1, "", message + self._all_names())
         return found
 
     def _column(self, role: str, named: str | None = None) -> str | None:
         if named is not None:
             if named not in self._names:
-                message = f"has no column {shown(named)}, only: {', '.join(map(shown, self._names))}"
-                raise _mistake(self._file, 1, "", message)
+                raise _mistake(self._file, 1, "", f"has no column {shown(named)}, only: {self._all_names()}")
             return named
         found = [name for name in self._names if _plain(name) in _NAMES[role]]
         if len(found) > 1:
             message = f"{' and '.join(map(shown, found))} may each be the {role}; choose with --{role}-column"
             raise _mistake(self._file, 1, "", message)
         return found[0] if found else None
+
+    def _all_names(self) -> str:
+        return ", ".join([*map(shown, self._names[:MOST_NAMES]), *(["…"] if len(self._names) > MOST_NAMES else [])])
 
     # --- values ---
 
@@ -138,7 +140,8 @@ class _Reader:
             inputs = self._tokens(row, self._input, MOST_INPUT)
             if inputs is None:
                 raise self._wrong(row, self._input, "is missing")
-            yield Request(inputs, self._tokens(row, self._output, MOST_OUTPUT), self._reused(row, inputs), time)
+            outputs = self._tokens(row, self._output, MOST_OUTPUT) or None  # BurstGPT writes 0 where a request failed
+            yield Request(inputs, outputs, self._reused(row, inputs), time)
 
     def _reused(self, row: _Row, inputs: int) -> int:
         if self._cached is not None:
