@@ -17,7 +17,6 @@ from motley_operator.cli.yamltree import Mistake
 from motley_solver.offered import Request
 
 MOST_INPUT, MOST_OUTPUT = 10_000_000, 1_000_000  # tokens, as in a Model
-MOST_NAMES = 20  # of columns, in a message
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 _NAMES = {
@@ -129,7 +128,7 @@ class _Reader:
         return found[0] if found else None
 
     def _all_names(self) -> str:
-        return ", ".join([*map(shown, self._names[:MOST_NAMES]), *(["…"] if len(self._names) > MOST_NAMES else [])])
+        return _cut(", ".join(map(shown, self._names)), 200)
 
     # --- values ---
 
@@ -219,5 +218,8 @@ def _number(value: Any) -> float | None:
 
 
 def _said(value: Any) -> str:
-    text = json.dumps(value) if not isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return _cut(json.dumps(value) if not isinstance(value, str) else repr(value), 60)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"

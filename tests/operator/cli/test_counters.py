@@ -190,9 +190,17 @@ def test_a_file_that_is_not_there_is_named(run: Run, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "nowhere.txt: no such file or directory\n"
 
 
-@pytest.mark.parametrize("option", ["--context-length", "--block-tokens"])
-@pytest.mark.parametrize("tokens", ["0", "-5", "many", "1e3", "10000000"])
-def test_tokens_are_whole_numbers(run: Run, capsys: pytest.CaptureFixture[str], option: str, tokens: str) -> None:
+@pytest.mark.parametrize(("option", "least"), [("--context-length", 16), ("--block-tokens", 1)])
+@pytest.mark.parametrize("tokens", ["0", "-5", "many", "1e3", "10000001", "9" * 5000])
+def test_tokens_are_whole_numbers(
+    run: Run, capsys: pytest.CaptureFixture[str], option: str, least: int, tokens: str
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         run(BEFORE, AFTER, f"{option}={tokens}")
-    assert f"{option}: must be a whole number of tokens from 1 to 9999999, not '{tokens}'" in capsys.readouterr().err
+    said = f"{option}: must be a whole number of tokens from {least} to 10000000, not '{tokens}'"
+    assert said in capsys.readouterr().err
+
+
+def test_a_context_as_short_or_as_long_as_a_model_may_have_it_is_taken(run: Run) -> None:
+    assert seen(run, BEFORE, AFTER, "--context-length", "16")["leastContextLength"] == 16
+    assert seen(run, BEFORE, AFTER, "--context-length", "10000000")["leastContextLength"] == 2560

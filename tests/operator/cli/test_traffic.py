@@ -292,7 +292,7 @@ HEAD = "timestamp_ms,input_tokens,output_tokens\n"
          "trace.csv:1: prompt_tokens and input_tokens may each be the input; choose with --input-column"),
         (",".join(f"c{n}" for n in range(99)) + "\n" + ",".join("1" * 99) + "\n",
          "trace.csv:1: no column is known to hold the input tokens; name it with --input-column, of: "
-         + ", ".join(f"c{n}" for n in range(20)) + ", …"),
+         + ", ".join(f"c{n}" for n in range(99))[:200] + "…"),
         ("input_tokens,input_tokens\n1,2\n", "trace.csv:1: input_tokens: is the name of two columns"),
         ("input_tokens,output_tokens,cached_tokens\n5,5,9\n",
          "trace.csv:2: cached_tokens: 9 of 5 input tokens cannot be cached"),
