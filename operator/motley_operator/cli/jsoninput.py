@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
 
+from motley_operator.cli.terminal import one_line
+
 MOST_BYTES = 32 * 2**20
 LARGEST = 1e12
 """Rates, prices and throughputs beyond it are slips of the pen, and beyond what floating point adds up exactly."""
@@ -14,6 +16,9 @@ LARGEST = 1e12
 
 class BadInput(Exception):
     """One line that names the key; who knows the file adds it."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 def object_in(path: str) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class _Reader:
         self._unit: str | None = options.time_unit
         self._block: int = options.block_tokens
         self._names = list(dict.fromkeys(name for row in rows for name in row.values))
+        self._all_names = ", ".join(map(shown, self._names))
         self._input = self._needed("input", options.input_column)
         self._output = self._needed("output", options.output_column)
         self._time = self._column("time", options.time_column)
@@ -113,22 +114,19 @@ class _Reader:
         found = self._column(role, named)
         if found is None:
             message = f"no column is known to hold the {role} tokens; name it with --{role}-column, of: "
-            raise _mistake(self._file, 1, "", message + self._all_names())
+            raise _mistake(self._file, 1, "", message + self._all_names)
         return found
 
     def _column(self, role: str, named: str | None = None) -> str | None:
         if named is not None:
             if named not in self._names:
-                raise _mistake(self._file, 1, "", f"has no column {shown(named)}, only: {self._all_names()}")
+                raise _mistake(self._file, 1, "", f"has no column {shown(named)}, only: {self._all_names}")
             return named
         found = [name for name in self._names if _plain(name) in _NAMES[role]]
         if len(found) > 1:
             message = f"{' and '.join(map(shown, found))} may each be the {role}; choose with --{role}-column"
             raise _mistake(self._file, 1, "", message)
         return found[0] if found else None
-
-    def _all_names(self) -> str:
-        return _cut(", ".join(map(shown, self._names)), 200)
 
     # --- values ---
 
@@ -218,8 +216,5 @@ def _number(value: Any) -> float | None:
 
 
 def _said(value: Any) -> str:
-    return _cut(json.dumps(value) if not isinstance(value, str) else repr(value), 60)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+    text = json.dumps(value) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
