@@ -11,20 +11,18 @@ from time import monotonic
 from motley_solver.ilp.fleet import require_budget, solution_of
 from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
-from motley_solver.ilp.oracle import Column, Cut, Oracle, Prices
-from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
-from motley_solver.ilp.serving import Serving, add_replicas, add_serving, changes, started
+from motley_solver.ilp.oracle import LOOSE, Column, Cut, Oracle, Prices, counts_of
+from motley_solver.ilp.program import EQ, LE, Answer, Program, Row, Terms, Variable, value
+from motley_solver.ilp.serving import Serving, add_serving, changes, started
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
 from motley_solver.switching import Place
 
 _ROUNDS = 60
-_SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
-_LOOSE = 1e-6  # tolerance of a program of cuts: at a tighter one presolve has cut off the best replicas
 _BEYOND = 0.5, 8.0, 1e6  # nodes beyond the stock: their price first, its growth while some are bought, its end
 _STALE = 2  # rounds without progress of the bound
-_ROUGH = 1e-2  # gap of an answer that only makes a cut stronger
+_ROUGH, _FEW = 1e-2, 8  # gap and rounds of an answer that only makes a cut stronger
 
 Standing = dict[str, dict[Size, Terms]]
 
@@ -52,9 +50,7 @@ class Decomposition:
         self.problem, self.unit = problem, price_unit(problem)
         self.oracles = [Oracle(problem, model, self.unit) for model in problem.models]
         self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
-        self.cuts: list[list[Cut]] = [[] for _ in self.oracles]
         self.bound, self.best, self.exact = 0.0, Best(), True
-        self.impossible = False  # proven: not everything can be served
         self.gap, self._dear = 1e-6, _BEYOND[0]
         self._sizes: dict[str, set[Size]] = defaultdict(set)
         for oracle in self.oracles:
@@ -118,9 +114,10 @@ class Decomposition:
 
     def _price_rounds(self, rounds_end: float, deadline: float) -> bool:
         """Columns at prices, prices from columns, until the bound stands; then the best choice of columns."""
-        if not all(self._ask(i, oracle.fair_prices, deadline, self._fine) for i, oracle in enumerate(self.oracles)):
-            if self.best.columns:
-                self._choose(deadline)
+        for i, oracle in enumerate(self.oracles):
+            if self._ask(i, oracle.fair_prices, deadline, self._fine).bound == inf:
+                return False
+        if not all(self.columns):
             return False
         stale = 0
         for _ in range(_ROUNDS):
@@ -155,19 +152,15 @@ class Decomposition:
     def _saving(self, i: int, master: _Master, deadline: float) -> float:
         """What earlier answers prove to be little is not asked again."""
         prices, paid = self._prices(self.oracles[i], master), float(master.one_each[i].pi)
-        least = max(cut.least(prices) for cut in self.cuts[i])
+        least = max(cut.least(prices) for cut in self.oracles[i].cuts)
         if least < paid * (1 - self.gap / 8):
-            asked = self._ask(i, prices, deadline, self._fine)
-            least = asked.bound if asked else least
+            least = max(least, self._ask(i, prices, deadline, self._fine).bound)
         return max(0.0, paid - least)
 
-    def _ask(self, i: int, prices: Prices, deadline: float, gap: float) -> Cut | None:
-        found = self.oracles[i].cheapest(prices, deadline, gap)
-        if found is None:
-            return None
-        cut, column = found
-        self.cuts[i].append(cut)
-        self.columns[i][column] = None
+    def _ask(self, i: int, prices: Prices, deadline: float, gap: float, **rounds: int) -> Cut:
+        cut, column = self.oracles[i].cheapest(prices, deadline, gap, **rounds)
+        self.oracles[i].cuts.append(cut)
+        self.columns[i] |= {column: None} if column else {}
         return cut
 
     def _raise(self, bound: float) -> bool:
@@ -245,10 +238,9 @@ class Decomposition:
         """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
         the others: a plan. False where that was the last word."""
         program, servings, nodes, costs = self._cut_program()
-        answer = program.minimise(costs, waited, self.gap / 2, tolerance=_LOOSE)
-        self.impossible = answer.status == "infeasible"
+        answer = program.minimise(costs, waited, self.gap / 2, tolerance=LOOSE)
         if not answer.found:
-            return not self.impossible
+            return answer.status != "infeasible"
         self._raise(answer.bound)
         counts = [counts_of(serving) for serving in servings]
         broken = [self._separate(i, mine, deadline) for i, mine in enumerate(counts)]
@@ -262,17 +254,15 @@ class Decomposition:
 
     def _cut_program(self) -> tuple[Program, list[Serving], list[Nodes], Terms]:
         program = Program()
-        servings = [Serving(oracle.model, oracle.kinds) for oracle in self.oracles]
         standing: Standing = defaultdict(lambda: defaultdict(list))
+        servings: list[Serving] = []
         costs: Terms = []
-        for i, (oracle, serving) in enumerate(zip(self.oracles, servings, strict=True)):
-            add_replicas(program, serving, everything=True)
-            starting = oracle.switching_of(program, serving)
+        for oracle in self.oracles:
+            serving, starting = oracle.without_flows(program)
+            servings.append(serving)
             costs += starting
             for (key, pool), variable in serving.replicas.items():
                 standing[pool][oracle.sizes[key]].append((variable, 1.0))
-            for cut in self.cuts[i]:
-                _require_cut(program, serving, cut, starting)
         nodes = self._add_pools(program, standing, whole=True)
         return program, servings, nodes, [*self._cost(nodes), *costs]
 
@@ -280,11 +270,13 @@ class Decomposition:
         """Can these replicas not serve the model? Then there are new cuts."""
         if any(all(counts[place] >= n for place, n in column.replicas) for column in self.columns[i]):
             return False
-        cut = self.oracles[i].missing(counts, deadline)
-        if cut is not None and cut.prices:
-            self.cuts[i].append(cut)
-            self._ask(i, cut.prices, deadline, _ROUGH)  # stronger, as replicas are whole
-        return cut is not None
+        cuts = self.oracles[i].cuts
+        known = len(cuts)
+        if self.oracles[i].serves(counts, deadline):
+            return False
+        if len(cuts) > known:
+            self._ask(i, cuts[-1].prices, deadline, _ROUGH, rounds=_FEW)
+        return True
 
     def _repair(self, counts: list[dict[Place, int]], broken: list[bool], deadline: float) -> None:
         """The models that are served stay; the others are planned one after the other on what is left."""
@@ -347,22 +339,7 @@ def bought(nodes: list[Nodes]) -> dict[str, float]:
     return {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
 
 
-def counts_of(serving: Serving) -> dict[Place, int]:
-    return {place: round(variable.varValue or 0.0) for place, variable in serving.replicas.items()}
-
-
 def _within(deadline: float, part: float) -> float:
     """The moment at which this part of the time that is left is over."""
     now = monotonic()
     return now + max(0.0, deadline - now) * part
-
-
-def _require_cut(program: Program, serving: Serving, cut: Cut, starting: Terms) -> None:
-    largest = max(cut.prices.values(), default=0.0)
-    if largest <= 0:
-        return
-    terms = [
-        (serving.replicas[place], price / largest) for place, price in cut.prices.items() if price > 1e-9 * largest
-    ]
-    terms += [(variable, cost / largest) for variable, cost in starting] if cut.switching else []
-    program.require(terms, GE, cut.bound / largest * (1 - _SAFE))

@@ -105,6 +105,19 @@ class Program:
                 **(_LEAN if lean or self._whole <= _FEW else {}),
             )
         )
+        return self._answer(terms, whole)
+
+    def again(self, terms: Terms, changed: Iterable[Variable], deadline: float) -> Answer:
+        """The relaxed program that was solved last, with other bounds of some variables: from where it ended."""
+        for variable in (one for one in changed if hasattr(one, "index")):  # PuLP leaves out those in no row
+            self._lp.solverModel.changeColBounds(variable.index, variable.lowBound, variable.upBound)
+        solver = self._lp.solver
+        solver.deadline = deadline
+        solver.callSolver(self._lp)
+        self._lp.assignStatus(*solver.findSolutionValues(self._lp))
+        return self._answer(terms, whole=False)
+
+    def _answer(self, terms: Terms, whole: bool) -> Answer:
         if self._lp.status == pulp.LpStatusInfeasible:
             return Answer("infeasible")
         optimal = self._lp.sol_status == pulp.LpSolutionOptimal
