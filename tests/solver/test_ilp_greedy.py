@@ -8,6 +8,7 @@ from motley_solver import ilp
 from motley_solver.assembly import plan_of
 from motley_solver.check import violations
 from motley_solver.ilp.greedy import Room, greedily
+from motley_solver.ilp.serving import kinds_of
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem
 from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
@@ -15,7 +16,7 @@ from tests.solver.test_ilp_decomposition import drawn
 
 
 def greedy(question: Problem) -> Plan:
-    solution, complete = greedily(question, question.models, Room(question))
+    solution, complete = greedily(question, ((m, kinds_of(question, m)) for m in question.models), Room(question))
     plan = plan_of(question, solution, 0.0, False, 0.0)
     assert violations(question, plan) == ()
     assert plan.complete == complete

@@ -4,7 +4,7 @@ put on a replica (Dantzig and Wolfe), and what that proves is handed to a progra
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 
@@ -13,7 +13,7 @@ from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.oracle import LOOSE, Column, Cut, Oracle, Prices, counts_of
 from motley_solver.ilp.program import EQ, LE, Answer, Program, Row, Terms, Variable, value
-from motley_solver.ilp.serving import Serving, add_serving, changes, started
+from motley_solver.ilp.serving import Serving, changes, started
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
@@ -102,7 +102,8 @@ class Decomposition:
     # --- prices ---
 
     def _start(self, deadline: float) -> None:
-        solution, complete = greedily(self.problem, self.problem.models, Room(self.problem))
+        models = ((oracle.model, oracle.kinds) for oracle in self.oracles)
+        solution, complete = greedily(self.problem, models, Room(self.problem))
         if complete:
             counts: list[dict[Place, int]] = [{} for _ in self.oracles]
             index = {oracle.model.name: i for i, oracle in enumerate(self.oracles)}
@@ -205,24 +206,21 @@ class Decomposition:
                 max(zip(columns, chosen, strict=True), key=lambda pair: pair[1].varValue or 0.0)[0]
                 for columns, chosen in zip(self.columns, master.choices, strict=True)
             ]
-            self._keep(master.answer.objective, columns, master.nodes)
+            self._keep(Best(master.answer.objective, tuple(columns), bought(master.nodes)))
 
-    def _keep(self, objective: float, columns: Sequence[Column | None], nodes: list[Nodes]) -> None:
-        """Remembers a plan, where it is one, and what it consists of."""
-        chosen = tuple(column for column in columns if column is not None)
-        if len(chosen) < len(columns):
-            return
-        for known, column in zip(self.columns, chosen, strict=True):
+    def _keep(self, plan: Best) -> None:
+        """Remembers what it consists of, and the plan where it is the best."""
+        for known, column in zip(self.columns, plan.columns, strict=True):
             known[column] = None
-        if objective < self.best.objective:
-            self.best = Best(objective, chosen, bought(nodes))
+        if plan.objective < self.best.objective:
+            self.best = plan
 
     # --- whole replicas without flows ---
 
     def _search(self, deadline: float) -> None:
         """Until the gap closes: the cheapest replicas that keep all cuts, and new cuts from what these cannot serve.
         Where that finds no better plan, each model is planned anew beside the others of the best."""
-        patience = 0.5
+        patience = 1.0
         polished: tuple[Column, ...] = ()
         while not self.closed and monotonic() < deadline:
             before, waited = self.best, monotonic() + patience
@@ -248,8 +246,8 @@ class Decomposition:
             self._repair(counts, broken, deadline)
             self._choose(deadline)
         else:
-            columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
-            self._keep(answer.objective, columns, nodes)
+            columns = tuple(oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True))
+            self._keep(Best(answer.objective, columns, bought(nodes)))
         return any(broken) or answer.status != "optimal"
 
     def _cut_program(self) -> tuple[Program, list[Serving], list[Nodes], Terms]:
@@ -284,55 +282,62 @@ class Decomposition:
             None if bad else oracle.column(mine) for oracle, mine, bad in zip(self.oracles, counts, broken, strict=True)
         ]
         for i in (i for i, bad in enumerate(broken) if bad):
-            if not self._replan(i, columns, deadline):
+            plan = self._replan(i, columns, deadline)
+            if plan is None:
                 return
+            if None not in columns:
+                self._keep(plan)
 
     def _polish(self, deadline: float) -> None:
         for i in range(len(self.oracles)):
-            if self.closed or monotonic() > deadline:
-                return
-            self._replan(i, list(self.best.columns), _within(deadline, 0.3))
+            plan = None if self.closed else self._replan(i, list(self.best.columns), _within(deadline, 0.3))
+            self._keep(plan or self.best)
         self._choose(deadline)
-
-    def _replan(self, i: int, columns: list[Column | None], deadline: float) -> bool:
-        """The cheapest way to serve this model beside the others' replicas goes into the columns; a plan, once none is
-        missing."""
-        program, serving, nodes, costs = self._beside(i, columns)
-        answer = program.minimise(costs, deadline, min(2e-3, self.gap / 4), lean=True)
-        if answer.found:
-            columns[i] = self.oracles[i].column(counts_of(serving))
-            self._keep(answer.objective, columns, nodes)
-        return answer.found
-
-    def _beside(self, i: int, columns: Sequence[Column | None]) -> tuple[Program, Serving, list[Nodes], Terms]:
-        """One model with its flows, on nodes where the others' replicas stand."""
-        program, oracle = Program(), self.oracles[i]
-        serving = add_serving(program, self.problem, oracle.model, True, oracle.kinds)
-        starting = oracle.switching_of(program, serving)
-        standing: Standing = defaultdict(lambda: defaultdict(list))
-        for (key, pool), variable in serving.replicas.items():
-            standing[pool][oracle.sizes[key]].append((variable, 1.0))
-        one = program.constant()
-        for other, column in zip(self.oracles, columns, strict=True):
-            if other is not oracle and column is not None:
-                starting.append((one, column.switching))
-                for (key, pool), count in column.replicas:
-                    standing[pool][other.sizes[key]].append((one, float(count)))
-        nodes = self._add_pools(program, standing, whole=True)
-        return program, serving, nodes, [*self._cost(nodes), *starting]
 
     def _least_change(self, deadline: float) -> None:
         """Where starting replicas is free: each model in turn starts as few as it can at no more cost."""
         for i, oracle in enumerate(self.oracles):
-            columns, most = list(self.best.columns), self.best.objective * (1 + 1e-9) + 1e-9
-            if monotonic() > deadline or not oracle.starts(columns[i]):
-                continue
-            program, serving, nodes, costs = self._beside(i, columns)
-            program.require(costs, LE, most)
-            beyond = started(program, self.problem, serving)
-            if program.minimise(changes(serving, beyond), deadline, 1e-4, lean=True).found:
-                columns[i] = oracle.column(counts_of(serving))
-                self.best = replace(self.best, columns=tuple(columns), nodes=bought(nodes))
+            if oracle.starts(self.best.columns[i]):
+                at_most = self.best.objective * (1 + 1e-9) + 1e-9
+                self.best = self._replan(i, list(self.best.columns), deadline, at_most) or self.best
+
+    def _replan(self, i: int, columns: list[Column | None], deadline: float, at_most: float = inf) -> Best | None:
+        """The cheapest replicas of this model beside the others' go into the columns; where a cost is given, those that
+        change least for that much."""
+        oracle, counts = self.oracles[i], dict[Place, int]()
+        while monotonic() < deadline:
+            program = Program()
+            serving, costs = oracle.without_flows(program)
+            nodes = self._beside(i, columns, program, serving, costs)
+            aim = costs
+            if at_most < inf:
+                program.require(costs, LE, at_most)
+                aim = changes(serving, started(program, self.problem, serving))
+            answer = program.minimise(aim, deadline, self._fine, lean=True, tolerance=LOOSE)
+            before, counts = counts, counts_of(serving)
+            if not answer.found or counts == before:
+                break
+            if oracle.serves(counts, deadline):
+                columns[i] = oracle.column(counts)
+                return Best(value(costs), tuple(column for column in columns if column is not None), bought(nodes))
+        return None
+
+    def _beside(
+        self, i: int, columns: Sequence[Column | None], program: Program, serving: Serving, costs: Terms
+    ) -> list[Nodes]:
+        """The nodes for one model where the others' replicas stand, and what they cost."""
+        standing: Standing = defaultdict(lambda: defaultdict(list))
+        for (key, pool), variable in serving.replicas.items():
+            standing[pool][self.oracles[i].sizes[key]].append((variable, 1.0))
+        one = program.constant()
+        for j, (other, column) in enumerate(zip(self.oracles, columns, strict=True)):
+            if j != i and column is not None:
+                costs.append((one, column.switching))
+                for (key, pool), count in column.replicas:
+                    standing[pool][other.sizes[key]].append((one, float(count)))
+        nodes = self._add_pools(program, standing, whole=True)
+        costs += self._cost(nodes)
+        return nodes
 
 
 def bought(nodes: list[Nodes]) -> dict[str, float]:

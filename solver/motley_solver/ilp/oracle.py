@@ -133,17 +133,16 @@ class Oracle:
         replicas = self._checked.replicas
         for place, variable in replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
-        over = [(self._overload, 1.0)]
         if self._solved:
-            answer = self._relaxed.again(over, replicas.values(), deadline)
+            answer = self._relaxed.again(self._overload, replicas.values(), deadline)
         else:
-            answer = self._relaxed.minimise(over, deadline, 0.0, whole=False)
+            answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
         self._solved = True
         if not answer.found:
             return Cut({}, 0.0, switching=False)
         if answer.objective <= _OVERLOAD:
             return None
-        slopes = {place: max(0.0, -float(v.dj or 0.0)) for place, v in self._checked.replicas.items()}
+        slopes = {place: max(0.0, -float(v.dj or 0.0)) for place, v in replicas.items()}
         return Cut(slopes, answer.objective + sum(slopes[p] * counts.get(p, 0) for p in slopes), switching=False)
 
     def serving_by(self, column: Column, deadline: float) -> Serving:

@@ -105,19 +105,6 @@ class Program:
                 **(_LEAN if lean or self._whole <= _FEW else {}),
             )
         )
-        return self._answer(terms, whole)
-
-    def again(self, terms: Terms, changed: Iterable[Variable], deadline: float) -> Answer:
-        """The relaxed program that was solved last, with other bounds of some variables: from where it ended."""
-        for variable in (one for one in changed if hasattr(one, "index")):  # PuLP leaves out those in no row
-            self._lp.solverModel.changeColBounds(variable.index, variable.lowBound, variable.upBound)
-        solver = self._lp.solver
-        solver.deadline = deadline
-        solver.callSolver(self._lp)
-        self._lp.assignStatus(*solver.findSolutionValues(self._lp))
-        return self._answer(terms, whole=False)
-
-    def _answer(self, terms: Terms, whole: bool) -> Answer:
         if self._lp.status == pulp.LpStatusInfeasible:
             return Answer("infeasible")
         optimal = self._lp.sol_status == pulp.LpSolutionOptimal
@@ -128,6 +115,23 @@ class Program:
         if abs(bound) > 1e30:  # nothing whole was left to decide
             bound = objective
         return Answer("optimal" if optimal else "feasible", objective, bound)
+
+    def again(self, objective: Variable, changed: Iterable[Variable], deadline: float) -> Answer:
+        """The relaxed program that was solved last, with other bounds of some variables, from where it ended. Only
+        these variables and the one that is minimised carry values."""
+        mine = [variable for variable in changed if hasattr(variable, "index")]  # PuLP leaves out those in no row
+        highs, solver = self._lp.solverModel, self._lp.solver
+        for variable in mine:
+            highs.changeColBounds(variable.index, variable.lowBound, variable.upBound)
+        solver.deadline = deadline
+        solver.callSolver(self._lp)
+        if highs.modelStatusToString(highs.getModelStatus()) != "Optimal":
+            return Answer("unsolved")
+        found = highs.getSolution()
+        values, duals = found.col_value, found.col_dual
+        for variable in (objective, *mine):
+            variable.varValue, variable.dj = values[variable.index], duals[variable.index]
+        return Answer("optimal", objective.varValue, objective.varValue)
 
 
 def _summed(terms: Iterable[tuple[Variable, float]]) -> pulp.LpAffineExpression:
