@@ -1,9 +1,9 @@
 """Large fleets, model by model: only nodes couple the models, so each is solved by itself at the prices that the pools
 put on a replica (Dantzig and Wolfe), and what that proves is handed to a program of whole replicas without flows
-(Benders). Both give plans, both give bounds; flows are only ever solved for one model at a time."""
+(Benders). Both give plans, both give bounds; flows are left to each model's oracle."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -37,6 +37,14 @@ class _Master:
 
 
 @dataclass(frozen=True)
+class _CutProgram:
+    program: Program
+    servings: dict[int, Serving]  # of the models that are planned
+    nodes: list[Nodes]
+    costs: Terms
+
+
+@dataclass(frozen=True)
 class Best:
     objective: float = inf
     columns: tuple[Column, ...] = ()
@@ -47,7 +55,7 @@ class Decomposition:
     """All in price units, without what the reserved nodes cost anyway."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem, self.unit = problem, price_unit(problem)
+        self.problem, self.unit, self._began = problem, price_unit(problem), monotonic()
         self.oracles = [Oracle(problem, model, self.unit) for model in problem.models]
         self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
         self.bound, self.best, self.exact = 0.0, Best(), True
@@ -62,6 +70,7 @@ class Decomposition:
         search ends at the `early` moment already."""
         self.gap = gap
         self._start(deadline)
+        deadline -= monotonic() - self._began  # the flows of all models, at the end, take about as long again
         early = deadline if self.best.columns else min(deadline, early)
         if self._price_rounds(_within(early, 0.75), early) and not self.closed:
             self._search(deadline if self.best.columns else early)
@@ -102,6 +111,7 @@ class Decomposition:
     # --- prices ---
 
     def _start(self, deadline: float) -> None:
+        """A plan in hand, where the greedy one is whole."""
         models = ((oracle.model, oracle.kinds) for oracle in self.oracles)
         solution, complete = greedily(self.problem, models, Room(self.problem))
         if complete:
@@ -235,34 +245,41 @@ class Decomposition:
     def _cut_round(self, waited: float, deadline: float) -> bool:
         """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
         the others: a plan. False where that was the last word."""
-        program, servings, nodes, costs = self._cut_program()
-        answer = program.minimise(costs, waited, self.gap / 2, tolerance=LOOSE)
+        everyone = range(len(self.oracles))
+        cut = self._cut_program(everyone, [None for _ in everyone])
+        answer = cut.program.minimise(cut.costs, waited, self.gap / 2, tolerance=LOOSE)
         if not answer.found:
             return answer.status != "infeasible"
         self._raise(answer.bound)
-        counts = [counts_of(serving) for serving in servings]
+        counts = [counts_of(cut.servings[i]) for i in everyone]
         broken = [self._separate(i, mine, deadline) for i, mine in enumerate(counts)]
         if any(broken):
             self._repair(counts, broken, deadline)
             self._choose(deadline)
         else:
             columns = tuple(oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True))
-            self._keep(Best(answer.objective, columns, bought(nodes)))
+            self._keep(Best(answer.objective, columns, bought(cut.nodes)))
         return any(broken) or answer.status != "optimal"
 
-    def _cut_program(self) -> tuple[Program, list[Serving], list[Nodes], Terms]:
+    def _cut_program(self, planned: Container[int], columns: Sequence[Column | None]) -> _CutProgram:
+        """Whole replicas of the planned models, as far as cuts know which serve, beside what stands of the others."""
         program = Program()
+        one = program.constant()
         standing: Standing = defaultdict(lambda: defaultdict(list))
-        servings: list[Serving] = []
+        servings: dict[int, Serving] = {}
         costs: Terms = []
-        for oracle in self.oracles:
-            serving, starting = oracle.without_flows(program)
-            servings.append(serving)
-            costs += starting
-            for (key, pool), variable in serving.replicas.items():
-                standing[pool][oracle.sizes[key]].append((variable, 1.0))
+        for i, (oracle, column) in enumerate(zip(self.oracles, columns, strict=True)):
+            if i in planned:
+                servings[i], starting = oracle.without_flows(program)
+                costs += starting
+                for (key, pool), variable in servings[i].replicas.items():
+                    standing[pool][oracle.sizes[key]].append((variable, 1.0))
+            elif column is not None:
+                costs.append((one, column.switching))
+                for (key, pool), count in column.replicas:
+                    standing[pool][oracle.sizes[key]].append((one, float(count)))
         nodes = self._add_pools(program, standing, whole=True)
-        return program, servings, nodes, [*self._cost(nodes), *costs]
+        return _CutProgram(program, servings, nodes, [*self._cost(nodes), *costs])
 
     def _separate(self, i: int, counts: dict[Place, int], deadline: float) -> bool:
         """Can these replicas not serve the model? Then there are new cuts."""
@@ -306,38 +323,19 @@ class Decomposition:
         change least for that much."""
         oracle, counts = self.oracles[i], dict[Place, int]()
         while monotonic() < deadline:
-            program = Program()
-            serving, costs = oracle.without_flows(program)
-            nodes = self._beside(i, columns, program, serving, costs)
-            aim = costs
+            cut = self._cut_program([i], columns)
+            aim = cut.costs
             if at_most < inf:
-                program.require(costs, LE, at_most)
-                aim = changes(serving, started(program, self.problem, serving))
-            answer = program.minimise(aim, deadline, self._fine, lean=True, tolerance=LOOSE)
-            before, counts = counts, counts_of(serving)
+                cut.program.require(cut.costs, LE, at_most)
+                aim = changes(cut.servings[i], started(cut.program, self.problem, cut.servings[i]))
+            answer = cut.program.minimise(aim, deadline, self._fine, lean=True, tolerance=LOOSE)
+            before, counts = counts, counts_of(cut.servings[i])
             if not answer.found or counts == before:
                 break
             if oracle.serves(counts, deadline):
                 columns[i] = oracle.column(counts)
-                return Best(value(costs), tuple(column for column in columns if column is not None), bought(nodes))
+                return Best(value(cut.costs), tuple(c for c in columns if c is not None), bought(cut.nodes))
         return None
-
-    def _beside(
-        self, i: int, columns: Sequence[Column | None], program: Program, serving: Serving, costs: Terms
-    ) -> list[Nodes]:
-        """The nodes for one model where the others' replicas stand, and what they cost."""
-        standing: Standing = defaultdict(lambda: defaultdict(list))
-        for (key, pool), variable in serving.replicas.items():
-            standing[pool][self.oracles[i].sizes[key]].append((variable, 1.0))
-        one = program.constant()
-        for j, (other, column) in enumerate(zip(self.oracles, columns, strict=True)):
-            if j != i and column is not None:
-                costs.append((one, column.switching))
-                for (key, pool), count in column.replicas:
-                    standing[pool][other.sizes[key]].append((one, float(count)))
-        nodes = self._add_pools(program, standing, whole=True)
-        costs += self._cost(nodes)
-        return nodes
 
 
 def bought(nodes: list[Nodes]) -> dict[str, float]:
