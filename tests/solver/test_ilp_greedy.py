@@ -59,3 +59,11 @@ def test_without_any_time_there_is_still_a_plan(limits: list[int], monkeypatch: 
         plan = ilp.solve(question, time_limit_seconds=0.0)
         assert isinstance(plan, Plan) and violations(question, plan) == ()
         assert plan.allocations
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_model_without_time_costs_no_more_than_greedily(seed: int) -> None:
+    question = drawn(seed, models=1)
+    poor, plan = greedy(question), ilp.solve(question, time_limit_seconds=0.0)
+    assert isinstance(plan, Plan) and violations(question, plan) == ()
+    assert not poor.complete or (plan.complete and plan.objective <= poor.objective + 1e-9)
