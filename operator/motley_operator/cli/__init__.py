@@ -98,9 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except OSError as error:  # of standard output: who reads a file names it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough
+            return 141
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
