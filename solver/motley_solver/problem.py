@@ -9,7 +9,7 @@ from typing import Literal
 from motley_solver.workload import Bucket, BucketLoad
 
 Role = Literal["aggregated", "prefill", "decode"]
-ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "profile"]
+ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "dtype", "heads", "profile"]
 
 
 def fingerprint(value: object) -> str:
@@ -36,8 +36,8 @@ class Shortfall:
 
     memory: GiB per GPU for the weights; kv, context: tokens of one request that fit in the cache or under the limit;
     ttft, tpot: the best achievable value (needed) and the target (available) in seconds; where it is within the target,
-    it is the value when two requests meet, and more than two meet too often; profile: nothing is known of the bucket
-    (numbers are 0)."""
+    it is the value when two requests meet, and more than two meet too often; dtype: the GPU lacks BF16 and FP8; heads:
+    they do not split over so many GPUs; profile: nothing is known of the bucket (other numbers are 0)."""
 
     kind: ShortfallKind
     needed: float = 0.0
@@ -53,6 +53,7 @@ class Capacity:
     rate: float
     best_effort: float = 0.0
     shortfall: Shortfall | None = None
+    outside: float = 1.0  # part of the requests that are outside the SLO at `best_effort`
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class ModelDemand:
     priority: int = 0  # higher is served first when not everything can be
     attainment: float = 1.0  # up to 1 − attainment of the load may be planned outside the SLO
     survivability: float = 0.0  # part of every served bucket that must still be served when any one spot pool is lost
+    outputs_known: bool = True  # is the output of a request known when it is routed? Otherwise see `classes`
 
     @property
     def rate(self) -> float:

@@ -43,7 +43,7 @@ def data_in(path: str) -> bytes:
             with open(path, "rb") as stream:
                 data = stream.read(MOST_BYTES + 1)
         elif sys.stdin is None:
-            raise BadInput("closed")
+            raise BadInput("standard input is closed")
         else:
             data = sys.stdin.buffer.read(MOST_BYTES + 1)
     except OSError as error:

@@ -14,7 +14,7 @@ Variable: TypeAlias = pulp.LpVariable
 Row: TypeAlias = pulp.LpConstraint
 Terms = list[tuple[Variable, float]]  # a linear expression; a variable may occur more than once
 
-_TOLERANCE = 1e-9  # HiGHS's own 1e-6 loses small loads
+_TOLERANCE = 1e-8  # HiGHS's own 1e-6 loses small loads; at 1e-9, its least coefficient, it proves what is not so
 _FEW = 24  # whole variables, up to which a program is solved lean
 _LEAN = {  # for small programs: what HiGHS tries on large ones costs more than it saves here (all but its feasibility
     # jump: without a first solution it has not ended, nor kept its time limit, on counts of millions)
@@ -37,6 +37,18 @@ class Answer:
     @property
     def found(self) -> bool:
         return self.status in ("optimal", "feasible")
+
+
+class _InTime(pulp.HiGHS):  # type: ignore[misc]  # PuLP gives it no type
+    """Its time limit is a moment: building the program counts."""
+
+    def __init__(self, deadline: float, **options: object) -> None:
+        super().__init__(**options)
+        self.deadline = deadline
+
+    def callSolver(self, lp: pulp.LpProblem) -> None:
+        lp.solverModel.setOptionValue("time_limit", max(0.05, self.deadline - monotonic()))
+        super().callSolver(lp)
 
 
 class Program:
@@ -79,11 +91,10 @@ class Program:
         """`gap` is relative; relaxed where not `whole`. `tolerance` is that of a row and of a whole number."""
         self._lp.setObjective(_summed(terms))
         self._lp.solve(
-            pulp.getSolver(
-                "HiGHS",
+            _InTime(
+                deadline,
                 mip=whole,
                 msg=False,
-                timeLimit=max(0.05, deadline - monotonic()),
                 gapRel=gap,
                 gapAbs=1e-9,
                 threads=1,
@@ -104,6 +115,23 @@ class Program:
         if abs(bound) > 1e30:  # nothing whole was left to decide
             bound = objective
         return Answer("optimal" if optimal else "feasible", objective, bound)
+
+    def again(self, objective: Variable, changed: Iterable[Variable], deadline: float) -> Answer:
+        """The relaxed program that was solved last, with other bounds of some variables, from where it ended. Only
+        these variables and the one that is minimised carry values."""
+        mine = [variable for variable in changed if hasattr(variable, "index")]  # PuLP leaves out those in no row
+        highs, solver = self._lp.solverModel, self._lp.solver
+        for variable in mine:
+            highs.changeColBounds(variable.index, variable.lowBound, variable.upBound)
+        solver.deadline = deadline
+        solver.callSolver(self._lp)
+        if highs.modelStatusToString(highs.getModelStatus()) != "Optimal":
+            return Answer("unsolved")
+        found = highs.getSolution()
+        values, duals = found.col_value, found.col_dual
+        for variable in (objective, *mine):
+            variable.varValue, variable.dj = values[variable.index], duals[variable.index]
+        return Answer("optimal", objective.varValue, objective.varValue)
 
 
 def _summed(terms: Iterable[tuple[Variable, float]]) -> pulp.LpAffineExpression:

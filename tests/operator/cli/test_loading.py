@@ -75,7 +75,7 @@ def test_what_is_no_file_is_named_and_nothing_breaks(tmp_path: Path, monkeypatch
         f"{'n' * 300}: file name too long",
         "loop.yaml/x: too many levels of symbolic links",
         "large.yaml/x: not a directory",
-        "<stdin>: closed",
+        "<stdin>: standard input is closed",
     ]
 
 

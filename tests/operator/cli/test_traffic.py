@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -352,17 +350,6 @@ def test_a_trace_or_quantiles_must_be_given_and_not_both(run: Run) -> None:
 def test_a_rate_must_be_above_zero(run: Run, rate: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         run(AZURE, f"--rate={rate}")
-
-
-def test_output_that_cannot_be_written_is_one_line() -> None:
-    sizes = ("--input-quantiles", "max=5", "--output-quantiles", "max=5", "--rate", "1")
-    program = "import sys; from motley_operator.cli import main; sys.exit(main(sys.argv[1:]))"
-    with open("/dev/full", "w") as full:
-        ran = subprocess.run(
-            [sys.executable, "-c", program, "traffic", *sizes], stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert (ran.returncode, ran.stderr.count("\n")) == (1, 1)
-    assert "No space left on device" in ran.stderr
 
 
 # --- into a Model ---
