@@ -2,7 +2,7 @@
 It knows files and YAML only; what an object means is `validate`'s affair."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from motley_operator.cli.jsoninput import BadInput, data_in, named
 from motley_operator.cli.yamltree import Document, Mistake, parsed
@@ -27,7 +27,7 @@ def loaded(paths: Iterable[str]) -> tuple[list[Document], list[Mistake]]:
 
 def _files(paths: Iterable[str], mistakes: list[Mistake]) -> Iterator[str]:
     """Folders as kubectl reads them: not into sub-folders. A file that is named twice is read once."""
-    seen: set[str] = set()
+    seen: set[Hashable] = set()
     for path in paths:
         found = [path]
         if path != "-" and os.path.isdir(path):
@@ -37,10 +37,18 @@ def _files(paths: Iterable[str], mistakes: list[Mistake]) -> Iterator[str]:
                 mistakes.append(Mistake(named(path), 0, "", str(error)))
                 continue
         for file in found:
-            resolved = file if file == "-" else os.path.realpath(file)
-            if resolved not in seen:
-                seen.add(resolved)
+            if (identity := _identity(file)) not in seen:
+                seen.add(identity)
                 yield file
+
+
+def _identity(file: str) -> Hashable:
+    """One for all names of a file."""
+    try:
+        status = os.stat(0 if file == "-" else file)
+    except OSError:
+        return file
+    return status.st_dev, status.st_ino
 
 
 def _files_in(folder: str) -> list[str]:
