@@ -167,9 +167,9 @@ def _unattained(case: Case, target: float, others: int) -> Shortfall | None:
     tpot = lone.tpot + others * lone.ttft / max(1, case.output_tokens - 1) if lone.tpot else 0.0
     ttft = lone.ttft * (1 + others)
     if case.ttft <= 0 or ttft / case.ttft > tpot / case.tpot:
-        late = Shortfall("ttft", ttft + target - case.ttft, target)
+        late = Shortfall("ttft", ttft + target - case.ttft, target, others)
     else:
-        late = Shortfall("tpot", tpot, case.tpot)
+        late = Shortfall("tpot", tpot, case.tpot, others)
     return late if late.needed > late.available or others else None
 
 

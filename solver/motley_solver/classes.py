@@ -3,7 +3,7 @@ unknown, the sizes of one input are therefore planned as one, with the same shar
 answers would get long ones too."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from motley_solver.problem import Capacity, Configuration, ModelDemand, Pool, Problem
@@ -50,25 +50,23 @@ def spread(solution: Solution, members: Members) -> Solution:
 
 
 def _classes(model: ModelDemand, pools: Mapping[str, Pool]) -> Iterator[Sequence[BucketLoad]]:
-    """Sizes with traffic, by input and then output. By itself stays what no route serves anyway; and all sizes of an
-    input do where no route serves all of them."""
+    """Sizes with traffic, by input and then output. By itself stays what no route serves within the SLO, so that the
+    others are not held up by it; and all sizes of an input do where no one route serves all the others."""
     inputs: dict[int, list[BucketLoad]] = defaultdict(list)
     for load in sorted((load for load in model.buckets if load.rate > 0), key=lambda load: load.bucket):
         inputs[load.bucket.input_tokens].append(load)
     there = [c for c in model.configurations if room_in(c, pools)]
     for loads in inputs.values():
-        served = [load for load in loads if servable(_able(model, there, [load]), pools)]
-        together = served if servable(_able(model, there, served), pools) else []
+        served = [load for load in loads if servable(_able(there, [load]), pools)]
+        together = served if servable(_able(there, served), pools) else []
         yield from ([load] for load in loads if load not in together)
         if together:
             yield together
 
 
-def _able(
-    model: ModelDemand, configurations: Collection[Configuration], loads: Sequence[BucketLoad]
-) -> list[Configuration]:
-    """Those that serve all of these."""
-    return [c for c in configurations if all(usable_capacity(model, c.capacity(load.bucket))[0] > 0 for load in loads)]
+def _able(configurations: Iterable[Configuration], loads: Sequence[BucketLoad]) -> list[Configuration]:
+    """Those that serve all of these within the SLO."""
+    return [c for c in configurations if all(c.capacity(load.bucket).rate > 0 for load in loads)]
 
 
 def _of_class(model: ModelDemand, configuration: Configuration, loads: Sequence[BucketLoad]) -> Capacity:

@@ -35,13 +35,15 @@ class Shortfall:
     """Why a configuration cannot serve a bucket within the SLO: what it would need and what there is at best.
 
     memory: GiB per GPU for the weights; kv, context: tokens of one request that fit in the cache or under the limit;
-    ttft, tpot: the best achievable value (needed) and the target (available) in seconds; where it is within the target,
-    it is the value when two requests meet, and more than two meet too often; dtype: the GPU lacks BF16 and FP8; heads:
-    they do not split over so many GPUs; profile: nothing is known of the bucket (other numbers are 0)."""
+    ttft, tpot: the best achievable value (needed) and the target (available) in seconds; with `others`, one request
+    alone is within the target, this is the value where so many others are there, and too many are too often; dtype: the
+    GPU lacks BF16 and FP8; heads: they do not split over so many GPUs; profile: nothing is known of the bucket (other
+    numbers are 0)."""
 
     kind: ShortfallKind
     needed: float = 0.0
     available: float = 0.0
+    others: int = 0
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _incapable(model: ModelDemand, bucket: Bucket) -> str:
             target = f"{lack.kind.upper()} {lack.available * 1000:.0f} ms"
             found = f"{lack.needed * 1000:.0f} ms with {way}"
             missed = f"no GPU meets {target}: at best {found}"
-            if lack.needed <= lack.available:
+            if lack.others:
                 missed = f"no GPU meets {target} often enough: {found} as soon as two requests meet"
             return f"{missed}; loosen slo.{lack.kind}, or add a pool with faster GPUs or more tensor parallelism"
         case "kv":

@@ -90,6 +90,13 @@ def test_a_size_that_nothing_serves_is_left_out_alone() -> None:
     assert plan.models[0].served == pytest.approx(6.0)
 
 
+def test_a_size_that_misses_the_slo_everywhere_holds_up_no_other() -> None:
+    slow = configuration("large", {BRIEF: 8.0, LENGTHY: 0.0}, best_effort={LENGTHY: 2.5})
+    chat = model("chat", {BRIEF: 8.0, LENGTHY: 2.0}, slow, attainment=0.9)
+    plan = planned(unknown(problem([chat], [pool("large", 4.0)])))
+    assert [(left.bucket, left.rate) for left in plan.unserved] == [(LENGTHY, pytest.approx(1.0))]
+
+
 def test_sizes_that_no_one_route_serves_stay_apart() -> None:
     brief, lengthy = configuration("small", {BRIEF: 10.0}), configuration("large", {LENGTHY: 4.0})
     question = unknown(problem([model("chat", {BRIEF: 1.0, LENGTHY: 1.0}, brief, lengthy)], list(fleet().pools)))

@@ -81,7 +81,7 @@ def test_half_a_route_is_not_near_where_nothing_can_be_the_other_half() -> None:
 
 
 def test_a_target_that_is_met_by_few_requests_and_missed_by_many_is_not_said_to_be_met_at_best() -> None:
-    lack = Shortfall("tpot", 0.025, 0.028)
+    lack = Shortfall("tpot", 0.025, 0.028, others=1)
     slow = replace(configuration("L4", {}), capacities=(Capacity(SHORT, 0.0, 0.0, lack),))
     chat = model("chat", {SHORT: 1.0}, slow)
     assert hopeless(problem([chat], [pool("L4", 1.0)]), chat, SHORT) == (

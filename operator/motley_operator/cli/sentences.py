@@ -36,7 +36,8 @@ def sections(
     yield f"What binds{part}", list(words.savings(found.savings))
     yield f"Next best plan{part}", list(words.alternatives(found.alternatives))
     yield "Why it runs there", list(words.reasons(found))
-    yield "Not answered within the time limit", [_several(map(_asked, found.unanswered))] * bool(found.unanswered)
+    unanswered = dict.fromkeys(map(_asked, found.unanswered))  # of several sizes of one model the same was asked
+    yield "Not answered within the time limit", [_several(unanswered)] * bool(unanswered)
 
 
 def longer(target: float, factor: float) -> float:
@@ -344,7 +345,7 @@ def _lack(shortfall: Shortfall | None) -> str:
         case Shortfall("ttft" | "tpot"):
             found = f"{shortfall.kind.upper()} {_time(shortfall.needed)}"
             target = f"target {_time(shortfall.available)}"
-            if shortfall.needed <= shortfall.available:
+            if shortfall.others:
                 return f"{found} once two requests meet, {target} missed too often"
             return f"{found} at best, {target}"
         case Shortfall("memory"):

@@ -45,12 +45,10 @@ def _alike(asked: Asked, model: ModelDemand) -> Iterator[tuple[Bucket, Bucket]]:
 
 
 def _served(asked: Asked, model: ModelDemand, buckets: Iterable[Bucket]) -> bool:
-    """Is there a route that serves all of these?"""
+    """Is there a route that serves all of these within the SLO?"""
     ends: dict[tuple[str, str], set[str]] = defaultdict(set)
     for c in model.configurations:
-        capacities = [c.capacity(bucket) for bucket in buckets]
-        able = all(x.rate > 0 or (x.best_effort > 0 and model.attainment < 1) for x in capacities)
-        if able and _has_room(asked, c):
+        if all(c.capacity(bucket).rate > 0 for bucket in buckets) and _has_room(asked, c):
             ends[("", "") if c.role == "aggregated" else (fabric_of(asked, c), c.kv_class)].add(c.role)
     return "aggregated" in ends[("", "")] or any(
         {"prefill", "decode"} <= roles for (fabric, _), roles in ends.items() if fabric
