@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from melange_slices import Sliced, sliced  # noqa: E402
 
-from bench.fleet_replay import Fleet, Group, arrivals, attainment  # noqa: E402
+from bench.fleet_replay import Fleet, arrivals, attainment, group_of, shares_by_input  # noqa: E402
 from bench.savings_data import (  # noqa: E402
     HEADLINE,
     MODELS,
@@ -40,10 +40,8 @@ from bench.savings_data import (  # noqa: E402
     SLOS,
     TRACES,
     WORKLOADS,
-    Lengths,
     Traces,
     Workload,
-    bucket_of,
     histogram_of,
     lengths,
     published_rate,
@@ -55,10 +53,10 @@ from motley_solver.comparisons import on_one_type  # noqa: E402
 from motley_solver.hardware import CATALOGUE  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
 from motley_solver.plan import Assignment, Outcome, Plan  # noqa: E402
-from motley_solver.policy.batching import Limits  # noqa: E402
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem  # noqa: E402
+from motley_solver.replay import Request  # noqa: E402
 from motley_solver.steptime import roofline  # noqa: E402
-from motley_solver.workload import Bucket, BucketLoad, loads_of  # noqa: E402
+from motley_solver.workload import BucketLoad, loads_of  # noqa: E402
 
 SLICES, SLICES_LIMIT, TIME_LIMIT = 8, 10.0, 20.0
 STOCK = 2000  # nodes of each type: no limit
@@ -196,8 +194,8 @@ def _rows(workload: str, traces: Traces, slo: str, model: str, prices: str) -> I
         problem = problem_of(loads_of(histogram.items(), rate), fleet, PRICES[prices])
         row, placements = _row(problem, rate)
         if (model, prices) == HEADLINE:
-            sizes = requests_of(WORKLOADS[workload], traces, max(REPLAY_REQUESTS, REPLAY_SECONDS * rate))
-            row = replace(row, attained=tuple(_attained(one, problem, sizes, rate, slo, model) for one in placements))
+            requests = requests_of(WORKLOADS[workload], traces, rate)
+            row = replace(row, attained=tuple(_attained(one, problem, requests, slo, model) for one in placements))
         _line(row, PRICES[prices])
         yield row
 
@@ -228,13 +226,15 @@ def _cost(outcome: Outcome) -> float:
 # --- the replay ---
 
 
-def requests_of(workload: Workload, traces: Traces, count: int) -> Lengths:
-    """Each trace in its own order, round and round; a mixture draws whose turn it is."""
+def requests_of(workload: Workload, traces: Traces, rate: float) -> list[Request]:
+    """Each trace in its own order, round and round; a mixture draws whose turn it is. Poisson arrivals."""
     random = Random(SEED)
     places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
     going = {name: islice(cycle(traces[name]), place, None) for name, place in places.items()}
     names, parts = zip(*workload.parts, strict=True)
-    return [next(going[random.choices(names, parts)[0]]) for _ in range(count)]
+    count = max(REPLAY_REQUESTS, round(REPLAY_SECONDS * rate))
+    sizes = [next(going[random.choices(names, parts)[0]]) for _ in range(count)]
+    return list(arrivals(sizes, rate, Random(SEED)))
 
 
 def _placement(outcome: Outcome) -> Placement:
@@ -252,19 +252,15 @@ def _in_slices(problem: Problem, found: Sliced) -> Placement:
     return found.counts, routes
 
 
-def _attained(placement: Placement, problem: Problem, sizes: Lengths, rate: float, slo: str, model: str) -> float:
+def _attained(placement: Placement, problem: Problem, requests: Sequence[Request], slo: str, model: str) -> float:
     replicas, assignment = placement
-    groups = {}
-    for c in problem.models[0].configurations:
-        if replicas.get(c.gpu):
-            has = engine(c.gpu, model)
-            limits = Limits(c.settings.max_num_batched_tokens, c.settings.max_num_seqs, has.kv_tokens)
-            groups[c.gpu] = Group(replicas[c.gpu], has.step_time, limits)
-    shares: dict[Bucket, dict[str, float]] = {}
-    for route in assignment:
-        shares.setdefault(route.bucket, {})[route.configuration] = route.share
-    requests = list(arrivals(sizes, rate, Random(SEED)))
-    return attainment(Fleet(groups, shares), requests, bucket_of, SLOS[slo], WARM_UP * requests[-1].arrival)
+    [demand] = problem.models
+    groups = {
+        c.gpu: group_of(engine(c.gpu, model), c.settings, replicas[c.gpu])
+        for c in demand.configurations
+        if replicas.get(c.gpu)
+    }
+    return attainment(Fleet(groups, shares_by_input(assignment, demand.buckets)), requests, SLOS[slo], WARM_UP)
 
 
 # --- the tables ---
