@@ -95,6 +95,7 @@ def demands_of(declared: tuple[Declaration, ...]) -> tuple[ModelDemand, ...]:
             priority=one.priority,
             attainment=one.slo.attainment,
             survivability=one.survivability,
+            outputs_known=False,
         )
         for one in declared
     )

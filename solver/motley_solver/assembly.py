@@ -4,11 +4,11 @@ It decides nothing."""
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
-from motley_solver.packing import per_node, size_of
 from motley_solver.plan import Allocation, Assignment, ModelSummary, Plan, PoolNodes, Survival, Unserved
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.reasons import hopeless, scarce
 from motley_solver.rounding import Replicas, Shares, Solution, answering, kv_group, rounded
+from motley_solver.switching import Place, switching_per_hour
 from motley_solver.workload import Bucket
 
 
@@ -41,18 +41,10 @@ def plan_of(problem: Problem, solution: Solution, lower_bound: float, proven: bo
 
 
 def _switching(problem: Problem, replicas: Replicas) -> float:
-    """For each started replica: its part of a node × price × start hours / horizon hours."""
-    running: dict[tuple[str, str, str], int] = defaultdict(int)
-    for r in problem.running:
-        running[r.model, r.configuration, r.pool] += r.replicas
-    pools = {pool.name: pool for pool in problem.pools}
-    configurations = {(m.name, c.key): c for m in problem.models for c in m.configurations}
-    nodes_price = 0.0
-    for (model, key, name), count in replicas.items():
-        started = max(0, count - running[model, key, name])
-        held = per_node(size_of(configurations[model, key]), pools[name])
-        nodes_price += started * pools[name].price_per_node_hour / held
-    return nodes_price * problem.start_hours / problem.horizon_hours
+    mine: dict[str, dict[Place, int]] = {model.name: {} for model in problem.models}
+    for (model, key, pool), count in replicas.items():
+        mine[model][key, pool] = count
+    return sum(switching_per_hour(problem, model, mine[model.name]) for model in problem.models)
 
 
 def _risk(problem: Problem, nodes: Mapping[str, int]) -> float:

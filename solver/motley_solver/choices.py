@@ -110,7 +110,7 @@ def _all(
     tokens = bucket.input_tokens + bucket.output_tokens
     for c in model.configurations:
         capacity = c.capacity(bucket)
-        rate, within = usable_capacity(model, capacity)
+        rate, outside = usable_capacity(model, capacity)
         for pool in (pools[name] for name in c.pools if name in pools):
             fitting = per_node(size_of(c), pool)
             able = rate > 0 and fitting > 0
@@ -122,7 +122,7 @@ def _all(
                 tensor_parallel=c.tensor_parallel,
                 role=c.role,
                 rate=rate if able else 0.0,
-                within_slo=within,
+                within_slo=outside == 0,
                 cost_per_million_tokens=cost,
                 share=shares.get((model.name, bucket, c.key, pool.name), 0.0),
                 limited_by=_limit(capacity, c, looser) if able else "",

@@ -53,6 +53,7 @@ class Capacity:
     rate: float
     best_effort: float = 0.0
     shortfall: Shortfall | None = None
+    outside: float = 1.0  # part of the requests that are outside the SLO at `best_effort`
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class ModelDemand:
     priority: int = 0  # higher is served first when not everything can be
     attainment: float = 1.0  # up to 1 − attainment of the load may be planned outside the SLO
     survivability: float = 0.0  # part of every served bucket that must still be served when any one spot pool is lost
+    outputs_known: bool = True  # is the output of a request known when it is routed? Otherwise see `classes`
 
     @property
     def rate(self) -> float:

@@ -39,11 +39,11 @@ class Rounded:
     survivals: Mapping[str, Shares]
 
 
-def usable_capacity(model: ModelDemand, capacity: Capacity) -> tuple[float, bool]:
-    """(requests per second of one replica, within the SLO?); outside it only where inside is impossible."""
+def usable_capacity(model: ModelDemand, capacity: Capacity) -> tuple[float, float]:
+    """(requests per second of one replica, part of them outside the SLO); outside only where inside is impossible."""
     if capacity.rate > 0:
-        return capacity.rate, True
-    return (capacity.best_effort if model.attainment < 1 else 0.0), False
+        return capacity.rate, 0.0
+    return (capacity.best_effort if model.attainment < 1 else 0.0), capacity.outside
 
 
 def kv_group(configuration: Configuration, pools: Mapping[str, Pool]) -> Group | None:

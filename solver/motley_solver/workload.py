@@ -1,20 +1,22 @@
-"""Request sizes and rates: size buckets on a grid, histograms, the load per bucket, shares that a router can use.
+"""Request sizes and rates: size buckets on a grid, histograms, the load per bucket.
 It knows no GPU and no model; where sizes come from is the affair of `offered` and of the caller."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 from math import ceil, inf, isfinite, log2
-from typing import TypeVar
 
 SMALLEST_INPUT, SMALLEST_OUTPUT = 64, 16  # tokens; the first edges of the grid, which goes on without end
 STEPS = 4
 """Edges per doubling. Tokens as planned over true tokens of five traces (Azure code and conversation, Mooncake, AIBrix,
-arXiv) in at most MOST_BUCKETS: 1.34, 1.40, 1.47, 1.45 and 1.33 with one edge per doubling; 1.21, 1.19, 1.23, 1.23 and
-1.19 with two; 1.18, 1.09, 1.17, 1.19 and 1.13 with four. With eight the merging takes back what is gained. Only sizes
-that occur become buckets, so the one grid serves chat and prompts of 190,000 tokens (Mooncake)."""
+arXiv) in at most MOST_BUCKETS: 1.38, 1.40, 1.48, 1.45 and 1.34 with one edge per doubling; 1.22, 1.18, 1.23, 1.23 and
+1.19 with two; 1.22, 1.10, 1.19, 1.22 and 1.11 with four; 1.20, 1.09, 1.19, 1.22 and 1.09 with eight. Only sizes that
+occur become buckets, so the one grid serves chat and prompts of 190,000 tokens (Mooncake)."""
 TINY = 1e-3  # of all input plus of all output tokens
 MOST_BUCKETS = 60
+_INPUTS = (4, 6, 8, 12, 16, 24, 32, 48)  # how many inputs are tried
 
 
 @dataclass(frozen=True, order=True)
@@ -79,78 +81,65 @@ def loads_of(histogram: Iterable[tuple[Bucket, float]], rate: float) -> tuple[Bu
 
 
 def merged(histogram: Histogram) -> dict[Bucket, float]:
-    """With fewer buckets: one after the other is added to a larger one, always where that plans the fewest tokens more
-    (as fractions of all input and of all output), until at most MOST_BUCKETS are left and the next would be more than
-    TINY. A bucket that no other holds stays, however rare."""
+    """With at most MOST_BUCKETS buckets, if possible, and without those whose requests may as well count as larger ones
+    (TINY). Sizes of one input are added to larger ones of the same input, or all together to the next input: so the
+    input of a request still tells that of its bucket, and a router, which knows no outputs, sends it where it is
+    planned. Of several numbers of inputs the one that plans the fewest tokens more, as fractions of all input and of
+    all output. No bucket is larger than the largest there was."""
     kept = {bucket: weight for bucket, weight in histogram.items() if weight > 0}
     inputs = sum(weight * bucket.input_tokens for bucket, weight in kept.items())
     outputs = sum(weight * bucket.output_tokens for bucket, weight in kept.items())
+    tries = [_with_outputs_merged(_with_inputs_merged(kept, most, inputs), outputs) for most in _INPUTS]
+    return min(
+        tries,
+        key=lambda found: sum(
+            weight * (bucket.input_tokens / inputs + bucket.output_tokens / outputs) for bucket, weight in found.items()
+        ),
+    )
 
-    def target_of(small: Bucket) -> tuple[float, Bucket]:
-        def grown(large: Bucket) -> float:
-            more_input, more_output = large.input_tokens - small.input_tokens, large.output_tokens - small.output_tokens
-            return more_input / inputs + more_output / outputs
 
-        held = [(grown(large), large) for large in kept if large != small and _holds(large, small)]
-        return min(held, default=(inf, small))
-
-    targets = {bucket: target_of(bucket) for bucket in kept}
-    while targets:
-        bucket = min(targets, key=lambda b: (kept[b] * targets[b][0], b))
-        grown, target = targets[bucket]
-        if grown == inf or (len(kept) <= MOST_BUCKETS and kept[bucket] * grown >= TINY):
+def _with_inputs_merged(histogram: Histogram, most: int, inputs: float) -> dict[Bucket, float]:
+    """Always the input that costs least is given up, until at most so many are left and the next would be above TINY."""
+    rows: dict[int, dict[int, float]] = defaultdict(dict)  # by input, then by output
+    for bucket, weight in histogram.items():
+        rows[bucket.input_tokens][bucket.output_tokens] = weight
+    longest = max((i + o for i, row in rows.items() for o in row), default=0)
+    while len(rows) > 1:
+        costs = [
+            ((above - i) * sum(rows[i].values()) / inputs, i, above)
+            for i, above in pairwise(sorted(rows))
+            if above + max(rows[i]) <= longest
+        ]
+        cost, i, above = min(costs, default=(inf, 0, 0))
+        if cost == inf or (len(rows) <= most and cost >= TINY):
             break
-        kept[target] += kept.pop(bucket)
-        del targets[bucket]
-        targets |= {other: target_of(other) for other, (_, found) in targets.items() if found == bucket}
-    return kept
+        for o, weight in rows.pop(i).items():
+            rows[above][o] = rows[above].get(o, 0.0) + weight
+    return {Bucket(i, o): weight for i, row in rows.items() for o, weight in row.items()}
 
 
-def _holds(large: Bucket, small: Bucket) -> bool:
-    return large.input_tokens >= small.input_tokens and large.output_tokens >= small.output_tokens
+def _with_outputs_merged(histogram: dict[Bucket, float], outputs: float) -> dict[Bucket, float]:
+    """The same for outputs, each added to the next larger one of its input."""
+    larger = {one: other for one, other in pairwise(sorted(histogram)) if one.input_tokens == other.input_tokens}
+    smaller = {other: one for one, other in larger.items()}
 
+    def cost(bucket: Bucket) -> tuple[float, Bucket]:
+        return (larger[bucket].output_tokens - bucket.output_tokens) * histogram[bucket] / outputs, bucket
 
-# --- to routes ---
-
-_Target = TypeVar("_Target", bound=Hashable)
-
-
-def routable(
-    loads: Iterable[BucketLoad], shares: Mapping[Bucket, Mapping[_Target, float]]
-) -> dict[Bucket, dict[_Target, float]]:
-    """Shares by (input, expected output) from shares by (input, output), for a router that knows of a new request its
-    input and the mean output of such inputs, or a lower limit that the client set.
-
-    The mean lies between the output edges' mean and that of the edges below them. Every bucket of this input above the
-    lower of both may be asked for a request of any length, so it gets the mean of all shares by rate: each target has
-    as many requests as planned. Buckets below it are met only by requests known to be that short: as planned."""
-    rates: dict[int, dict[Bucket, float]] = defaultdict(dict)
-    for load in loads:
-        if load.bucket in shares:
-            rates[load.bucket.input_tokens][load.bucket] = load.rate
-    found: dict[Bucket, dict[_Target, float]] = {}
-    for buckets in rates.values():
-        mean = _mean_shares(buckets, shares)
-        expected = _least_expected(buckets)
-        for bucket in buckets:
-            found[bucket] = mean if bucket.output_tokens >= expected else dict(shares[bucket])
-    return found
-
-
-def _mean_shares(
-    rates: Mapping[Bucket, float], shares: Mapping[Bucket, Mapping[_Target, float]]
-) -> dict[_Target, float]:
-    total = sum(rates.values())
-    mean: dict[_Target, float] = defaultdict(float)
-    for bucket, rate in rates.items():
-        for target, share in shares[bucket].items():
-            mean[target] += share * (rate / total if total else 1 / len(rates))
-    return dict(mean)
-
-
-def _least_expected(rates: Mapping[Bucket, float]) -> float:
-    """The mean output if every request is as short as its bucket allows."""
-    edges = [0, *sorted(bucket.output_tokens for bucket in rates)]
-    total = sum(rates.values())
-    below = dict(zip(edges[1:], edges, strict=False))
-    return sum(rate * below[b.output_tokens] for b, rate in rates.items()) / total if total else 0.0
+    steps = [cost(bucket) for bucket in larger]
+    heapify(steps)
+    while steps:
+        step = heappop(steps)
+        bucket = step[1]
+        if bucket not in histogram:
+            continue
+        if cost(bucket) != step:  # dearer by now
+            heappush(steps, cost(bucket))
+        elif step[0] >= TINY and len(histogram) <= MOST_BUCKETS:
+            break
+        else:
+            histogram[larger[bucket]] += histogram.pop(bucket)
+            if bucket in smaller:
+                larger[smaller[bucket]] = larger[bucket]
+                smaller[larger[bucket]] = smaller[bucket]
+    return histogram

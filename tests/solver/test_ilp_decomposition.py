@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from motley_solver import ilp
 from motley_solver.check import violations
-from motley_solver.ilp.decomposition import Best, Decomposition
+from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.oracle import Oracle
 from motley_solver.plan import Plan
 from motley_solver.problem import ModelDemand, Pool, Problem, Running
@@ -124,17 +124,19 @@ def test_two_models_move_together_to_a_node_that_neither_pays_alone() -> None:
     own, shared = configuration("own", {SIZES[0]: 1.0}), configuration("shared", {SIZES[0]: 1.0})
     models = [model(f"m{i}", {SIZES[0]: 0.9}, own, shared) for i in range(2)]
     parts = Decomposition(problem(models, [pool("own", 6.0), pool("shared", 10.0, gpus=2)]))
-    apart = tuple(oracle.column({("own-tp1", "own"): 1}) for oracle in parts.oracles)
-    for oracle, column, columns, cuts in zip(parts.oracles, apart, parts.columns, parts.cuts, strict=True):
-        columns[column] = None
-        found = oracle.cheapest({("own-tp1", "own"): 0.6, ("shared-tp1", "shared"): 0.7}, monotonic() + 5, 1e-6)
-        assert found is not None
-        cuts.append(found[0])
-    parts.best = Best(12.0 / parts.unit, apart)
-    parts._improve(1, 0, monotonic() + 5)
-    assert parts.best.objective * parts.unit == pytest.approx(12.0)
-    parts._improve(2, 0, monotonic() + 5)
+    assert parts.solve(monotonic() + 20, 1e-6) is not None
     assert parts.best.objective * parts.unit == pytest.approx(10.0)
+
+
+def test_among_equal_plans_the_running_one_is_kept_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("one", "two", "three")
+    choices = tuple(configuration(name, {SIZES[0]: 1.0}) for name in names)
+    models = [model(name, {SIZES[0]: 2.0}, *choices) for name in names]
+    question = problem(models, [pool(name, 1.0) for name in names])
+    for here in (names, ("two", "three", "one"), ("three", "one", "one")):
+        running = tuple(Running(m.name, name, f"{name}-tp1", 2) for m, name in zip(models, here, strict=True))
+        plan = planned(replace(question, running=running), 0, monkeypatch)
+        assert {(a.model, a.pool, a.replicas) for a in plan.allocations} == {(r.model, r.pool, 2) for r in running}
 
 
 def test_the_bound_itself_is_never_above_the_best_plan() -> None:

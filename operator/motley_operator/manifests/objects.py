@@ -10,7 +10,6 @@ from motley_operator.labels import COMPONENT, MANAGED, MODEL
 from motley_operator.manifests.engine import HEALTH_PORT, HTTP_PORT, Group
 from motley_operator.manifests.pods import Manifest, owner_of
 from motley_operator.settings import Settings
-from motley_solver.workload import Bucket, BucketLoad, routable
 
 
 def deployment(group: Group, replicas: int) -> Manifest:
@@ -109,23 +108,18 @@ def routing_table(model: Model, groups: Sequence[Group], leaving: Sequence[str],
 
 
 def _sizes(assigned: Sequence[PlannedBucket], groups: Sequence[Group], leaving: int) -> Iterator[RouteSize]:
-    """The router knows a request's input and only what output to expect, so sizes that differ in their output alone are
-    routed alike: each group gets as many requests as planned."""
-    loads = [BucketLoad(Bucket(one.input_tokens, one.output_tokens), one.rate) for one in assigned]
-    planned = {load.bucket: _shares(one, groups) for load, one in zip(loads, assigned, strict=True)}
-    for bucket, shares in routable(loads, planned).items():
-        yield RouteSize(
-            input_tokens=bucket.input_tokens,
-            output_tokens=bucket.output_tokens,
-            shares=(*(round(shares[group.name], 6) for group in groups), *(0.0 for _ in range(leaving))),
-        )
+    """What the plan leaves unserved is tried all the same: like the other sizes of its input, which the router cannot
+    tell from it, or else by numbers of replicas."""
+    planned = {one: _weights(one, groups) for one in assigned}
+    alike = {one.input_tokens: weights for one, weights in planned.items() if any(weights)}
+    replicas = [float(group.allocation.replicas) for group in groups]
+    for one, weights in planned.items():
+        found = weights if any(weights) else alike.get(one.input_tokens, replicas)
+        shares = (round(weight / sum(found), 6) for weight in found)
+        sizes = {"input_tokens": one.input_tokens, "output_tokens": one.output_tokens}
+        yield RouteSize(**sizes, shares=(*shares, *(0.0 for _ in range(leaving))))
 
 
-def _shares(bucket: PlannedBucket, groups: Sequence[Group]) -> dict[str, float]:
-    """By group; what the plan leaves unserved is tried all the same, by numbers of replicas."""
+def _weights(bucket: PlannedBucket, groups: Sequence[Group]) -> list[float]:
     planned = {(share.pool, share.tensor_parallel): share.share for share in bucket.shares}
-    weights = [planned.get((g.allocation.pool, g.allocation.tensor_parallel), 0.0) for g in groups]
-    if not sum(weights):
-        weights = [float(group.allocation.replicas) for group in groups]
-    total = sum(weights)
-    return {group.name: weight / total for group, weight in zip(groups, weights, strict=True)}
+    return [planned.get((g.allocation.pool, g.allocation.tensor_parallel), 0.0) for g in groups]

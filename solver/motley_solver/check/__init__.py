@@ -2,6 +2,7 @@
 so that a mistake there is found here before anything is applied."""
 
 from motley_solver.check.asked import asked_of, question
+from motley_solver.check.classes import told_apart
 from motley_solver.check.figures import bill, comparisons, objective, summaries
 from motley_solver.check.names import names, numbers
 from motley_solver.check.replicas import allocations, node_fit, replica_limits, stock
@@ -15,7 +16,7 @@ _STAGES = (  # the checks of a stage would stumble over what those before it fin
     (question,),
     (names, numbers),
     (allocations, stock, replica_limits, each_route, shares, outside_slo, loads, node_fit),
-    (survivals, bill, objective, summaries, comparisons),
+    (told_apart, survivals, bill, objective, summaries, comparisons),
 )
 
 

@@ -9,6 +9,7 @@ from time import monotonic
 
 from motley_solver.assembly import plan_of
 from motley_solver.check import violations
+from motley_solver.classes import by_class, spread
 from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.fleet import FleetProgram, fleet_program, reserved_bill
 from motley_solver.ilp.nodes import price_unit
@@ -33,6 +34,7 @@ class _Found:
     objective: float
     bound: float
     proven: bool
+    most: bool = True  # proven that no more can be served
 
 
 def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: float = 1e-6) -> Outcome:
@@ -42,12 +44,12 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     deadline = started + time_limit_seconds
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
-    found = _whole(problem, _within(deadline, 0.95), relative_gap) or _in_part(problem, deadline, relative_gap)
+    asked, members = by_class(problem)
+    found = _whole(asked, _within(deadline, 0.95), relative_gap) or _in_part(asked, deadline, relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
-    plan = plan_of(
-        problem, found.solution, max(reserved_bill(problem), found.bound), found.proven, monotonic() - started
-    )
+    bound = max(reserved_bill(problem), found.bound)
+    plan = plan_of(problem, spread(found.solution, members), bound, found.proven, monotonic() - started)
     broken = violations(problem, plan)
     return Unsolved(f"the solver's answer was refused: {broken[0]}") if broken else plan
 
@@ -110,7 +112,9 @@ def _size(problem: Problem) -> int:
 
 
 def _flows(problem: Problem) -> int:
-    return sum(len(model.buckets) * len(model.configurations) for model in problem.models)
+    spot = sum(pool.spot for pool in problem.pools)  # each of them may be lost
+    ways = ((model, 1 + spot if model.survivability > 0 else 1) for model in problem.models)
+    return sum(len(model.buckets) * len(model.configurations) * times for model, times in ways)
 
 
 def _within(deadline: float, part: float) -> float:
@@ -131,16 +135,14 @@ def _found(fleet: FleetProgram, answer: Answer) -> _Found:
 
 def _in_part(problem: Problem, deadline: float, gap: float) -> _Found | None:
     """All priorities at once; where time was too short to prove what can be served, also model after model, and what
-    serves more. Where that has too little time as well, what runs had better stay."""
+    serves more. Where that has no time for anything, what runs had better stay."""
     found = None if _size(problem) == 2 else _by_priority(problem, _within(deadline, 0.6), gap)
-    if found is not None and found.bound > -inf:
+    if found is not None and found.most:
         return found
     solution = one_by_one(problem, deadline, gap)
-    if solution is None:
-        return None
-    if found is not None and _served(problem, found.solution) >= _served(problem, solution):
-        return replace(found, bound=0.0)
-    return _Found(solution, inf, 0.0, False)
+    if solution is None or (found is not None and _served(problem, found.solution) >= _served(problem, solution)):
+        return found
+    return _Found(solution, inf, 0.0, proven=False)
 
 
 def _served(problem: Problem, solution: Solution) -> list[float]:
@@ -157,8 +159,7 @@ def _served(problem: Problem, solution: Solution) -> list[float]:
 
 def _by_priority(problem: Problem, deadline: float, gap: float) -> _Found | None:
     """For the highest priority, then the next: serve as many requests per second as possible, then come as near to the
-    minima of replicas as possible; then minimise the objective. A bound of −∞ says that it is not known whether more
-    could be served."""
+    minima of replicas as possible; then minimise the objective."""
     fleet = fleet_program(problem, everything=False)
     wishes = [wish for wish in _wishes(fleet) if wish]
     best: _Found | None = None
@@ -172,12 +173,12 @@ def _by_priority(problem: Problem, deadline: float, gap: float) -> _Found | None
             return best
         optimal = optimal and answer.status == "optimal"
         fleet.program.require(terms, LE, answer.objective + 1e-8)
-        best = _Found(fleet.solution(), inf, -inf, False)
+        best = _Found(fleet.solution(), inf, 0.0, proven=False, most=False)
     answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.8), gap)
     if not answer.found:
-        return replace(best, bound=0.0) if best is not None and optimal else best
+        return replace(best, most=optimal) if best else None
     found = _least_change(fleet, answer, deadline)
-    return found if optimal else replace(found, proven=False, bound=-inf)
+    return found if optimal else replace(found, proven=False, bound=0.0, most=False)
 
 
 def _wishes(fleet: FleetProgram) -> Iterator[Terms]:
@@ -198,8 +199,7 @@ def _least_change(fleet: FleetProgram, answer: Answer, deadline: float) -> _Foun
     if fleet.switching or not fleet.problem.running:
         return found
     fleet.program.require(fleet.objective, LE, answer.objective * (1 + 1e-9) + 1e-9)
-    replicas = [(v, 1e-3) for serving in fleet.servings for v in serving.replicas.values()]
-    tidier = fleet.program.minimise([*fleet.beyond, *replicas], deadline, 1e-4)
+    tidier = fleet.program.minimise(fleet.changes, deadline, 1e-4)
     return replace(found, solution=fleet.solution()) if tidier.found else found
 
 

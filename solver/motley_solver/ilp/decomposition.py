@@ -3,28 +3,28 @@ put on a replica (Dantzig and Wolfe), and what that proves is handed to a progra
 (Benders). Both give plans, both give bounds; flows are only ever solved for one model at a time."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 from time import monotonic
 
 from motley_solver.ilp.fleet import require_budget, solution_of
+from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
-from motley_solver.ilp.oracle import Column, Cut, Oracle, Place, Prices
+from motley_solver.ilp.oracle import Column, Cut, Oracle, Prices
 from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
-from motley_solver.ilp.serving import Serving, add_replicas, add_serving
+from motley_solver.ilp.serving import Serving, add_replicas, add_serving, changes, started
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
+from motley_solver.switching import Place
 
 _ROUNDS = 60
 _SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
 _LOOSE = 1e-6  # tolerance of a program of cuts: at a tighter one presolve has cut off the best replicas
 _BEYOND = 0.5, 8.0, 1e6  # nodes beyond the stock: their price first, its growth while some are bought, its end
 _STALE = 2  # rounds without progress of the bound
-_GOLDEN = 0.6180339887  # its multiples are spread evenly, modulo 1
-_NODE_PRICES = 3  # rounds of prices at the same whole nodes
-_GROUP = 4  # models that are planned anew together, at most
+_ROUGH = 1e-2  # gap of an answer that only makes a cut stronger
 
 Standing = dict[str, dict[Size, Terms]]
 
@@ -42,15 +42,7 @@ class _Master:
 class Best:
     objective: float = inf
     columns: tuple[Column, ...] = ()
-    nodes: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class _CutProgram:
-    program: Program
-    servings: list[Serving]
-    nodes: list[Nodes]
-    costs: Terms
+    nodes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Decomposition:
@@ -73,21 +65,28 @@ class Decomposition:
         """The best solution found, with its `bound`; None where there is none that serves everything. Without one the
         search ends at the `early` moment already."""
         self.gap = gap
-        early = min(deadline, early)
-        rounds_end = monotonic() + 0.75 * (early - monotonic())
-        if self._price_rounds(rounds_end, early) and not self.closed:
+        self._start(deadline)
+        early = deadline if self.best.columns else min(deadline, early)
+        if self._price_rounds(_within(early, 0.75), early) and not self.closed:
             self._search(deadline if self.best.columns else early)
         if not self.best.columns:
             return None
+        if self.problem.running and self.problem.start_hours <= 0:
+            self._least_change(deadline)
         chosen = zip(self.oracles, self.best.columns, strict=True)
         servings = [oracle.serving_by(column, monotonic() + 5) for oracle, column in chosen]
-        return solution_of(servings, self.best.nodes or {})
+        return solution_of(servings, self.best.nodes)
 
     @property
     def closed(self) -> bool:
         return self.best.objective < inf and self.best.objective - self.bound <= self.gap * max(
             abs(self.best.objective), 1e-9
         )
+
+    @property
+    def _fine(self) -> float:
+        """The gap of an answer that the bound is made of."""
+        return min(1e-3, self.gap / 4)
 
     # --- the pools ---
 
@@ -106,9 +105,22 @@ class Decomposition:
 
     # --- prices ---
 
+    def _start(self, deadline: float) -> None:
+        solution, complete = greedily(self.problem, self.problem.models, Room(self.problem))
+        if complete:
+            counts: list[dict[Place, int]] = [{} for _ in self.oracles]
+            index = {oracle.model.name: i for i, oracle in enumerate(self.oracles)}
+            for (model, key, pool), count in solution.replicas.items():
+                counts[index[model]][key, pool] = round(count)
+            for oracle, columns, mine in zip(self.oracles, self.columns, counts, strict=True):
+                columns[oracle.column(mine)] = None
+            self._choose(deadline)
+
     def _price_rounds(self, rounds_end: float, deadline: float) -> bool:
         """Columns at prices, prices from columns, until the bound stands; then the best choice of columns."""
-        if not all(self._ask(i, oracle.fair_prices, deadline) for i, oracle in enumerate(self.oracles)):
+        if not all(self._ask(i, oracle.fair_prices, deadline, self._fine) for i, oracle in enumerate(self.oracles)):
+            if self.best.columns:
+                self._choose(deadline)
             return False
         stale = 0
         for _ in range(_ROUNDS):
@@ -145,12 +157,12 @@ class Decomposition:
         prices, paid = self._prices(self.oracles[i], master), float(master.one_each[i].pi)
         least = max(cut.least(prices) for cut in self.cuts[i])
         if least < paid * (1 - self.gap / 8):
-            asked = self._ask(i, prices, deadline)
+            asked = self._ask(i, prices, deadline, self._fine)
             least = asked.bound if asked else least
         return max(0.0, paid - least)
 
-    def _ask(self, i: int, prices: Prices, deadline: float) -> Cut | None:
-        found = self.oracles[i].cheapest(prices, deadline, min(1e-3, self.gap / 4))
+    def _ask(self, i: int, prices: Prices, deadline: float, gap: float) -> Cut | None:
+        found = self.oracles[i].cheapest(prices, deadline, gap)
         if found is None:
             return None
         cut, column = found
@@ -167,10 +179,9 @@ class Decomposition:
         pools = {nodes.pool.name: nodes for nodes in master.nodes}
         return {(key, pool): pools[pool].price_of(oracle.sizes[key]) for key, pool in oracle.places}
 
-    def _master(self, whole: bool, deadline: float, stock: Mapping[str, int] | None = None) -> _Master:
+    def _master(self, whole: bool, deadline: float) -> _Master:
         """One column of each model on the nodes of all pools. Relaxed, there are nodes beyond the stock for more
-        money: so there is always an answer, and prices stay within reason. With `stock`, these nodes are paid and all
-        others cost more."""
+        money: so there is always an answer, and prices stay within reason."""
         program = Program()
         standing: Standing = defaultdict(lambda: defaultdict(list))
         costs: Terms = []
@@ -187,12 +198,10 @@ class Decomposition:
         beyond = []
         for each in nodes if not whole else ():
             more = program.variable(None, whole=False)
-            most = each.pool.max_nodes if stock is None else stock[each.pool.name]
-            dear = self._dear if stock is None else 1 + self._dear
-            program.require([(each.bought, 1.0), (more, -1.0)], LE, most)
-            costs.append((more, dear * max(each.pool.price_per_node_hour / self.unit, 0.01)))
+            program.require([(each.bought, 1.0), (more, -1.0)], LE, each.pool.max_nodes)
+            costs.append((more, self._dear * max(each.pool.price_per_node_hour / self.unit, 0.01)))
             beyond.append(more)
-        costs += self._cost(nodes) if stock is None else []
+        costs += self._cost(nodes)
         answer = program.minimise(costs, deadline, self.gap / 4, whole)
         return _Master(answer, nodes, choices, rows, beyond)
 
@@ -205,74 +214,59 @@ class Decomposition:
             ]
             self._keep(master.answer.objective, columns, master.nodes)
 
-    def _keep(self, objective: float, columns: list[Column], nodes: list[Nodes]) -> None:
+    def _keep(self, objective: float, columns: Sequence[Column | None], nodes: list[Nodes]) -> None:
+        """Remembers a plan, where it is one, and what it consists of."""
+        chosen = tuple(column for column in columns if column is not None)
+        if len(chosen) < len(columns):
+            return
+        for known, column in zip(self.columns, chosen, strict=True):
+            known[column] = None
         if objective < self.best.objective:
-            found = {n.pool.name: n.bought.varValue or 0.0 for n in nodes}
-            self.best = Best(objective, tuple(columns), found)
+            self.best = Best(objective, chosen, bought(nodes))
 
     # --- whole replicas without flows ---
 
     def _search(self, deadline: float) -> None:
-        """In turn, until the gap closes: groups of models are planned anew together, ever larger ones; what the models
-        cost on some whole numbers of nodes becomes columns and cuts; so does what the cheapest replicas that keep all
-        cuts cannot serve."""
-        size, patience = 1, 0.5
-        for turn in range(_ROUNDS):
-            before, waited = self.best.objective, monotonic() + patience
-            self._node_round(min(deadline, waited))
-            self._improve(size, turn, deadline)
-            waited = monotonic() + patience
-            if not self._cut_round(min(deadline, waited)) or self.closed or monotonic() > deadline:
+        """Until the gap closes: the cheapest replicas that keep all cuts, and new cuts from what these cannot serve.
+        Where that finds no better plan, each model is planned anew beside the others of the best."""
+        patience = 0.5
+        polished: tuple[Column, ...] = ()
+        while not self.closed and monotonic() < deadline:
+            before, waited = self.best, monotonic() + patience
+            if not self._cut_round(min(deadline, waited), deadline):
                 return
             if monotonic() > waited:
                 patience *= 2
-            if self.best.objective > before - self.gap / 20 * abs(before):
-                size = min(size + 1, _GROUP, len(self.oracles))
+            if self.best is before and before.columns != polished:
+                self._polish(deadline)
+                polished = self.best.columns
 
-    def _cut_round(self, deadline: float) -> bool:
+    def _cut_round(self, waited: float, deadline: float) -> bool:
         """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
         the others: a plan. False where that was the last word."""
-        master = self._cut_program()
-        answer = master.program.minimise(master.costs, deadline, self.gap / 2, tolerance=_LOOSE)
+        program, servings, nodes, costs = self._cut_program()
+        answer = program.minimise(costs, waited, self.gap / 2, tolerance=_LOOSE)
         self.impossible = answer.status == "infeasible"
         if not answer.found:
             return not self.impossible
         self._raise(answer.bound)
-        counts = [counts_of(serving) for serving in master.servings]
-        broken = [cut is not None for cut in self._separate(counts, deadline + 1)]
+        counts = [counts_of(serving) for serving in servings]
+        broken = [self._separate(i, mine, deadline) for i, mine in enumerate(counts)]
         if any(broken):
-            self._repair(counts, broken, deadline + 1)
-            self._choose(deadline + 1)
+            self._repair(counts, broken, deadline)
+            self._choose(deadline)
         else:
             columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
-            self._keep(answer.objective, columns, master.nodes)
+            self._keep(answer.objective, columns, nodes)
         return any(broken) or answer.status != "optimal"
 
-    def _node_round(self, deadline: float) -> None:
-        """A bound: nodes are whole and replicas need not be, beyond what the cuts know of it. Then columns and cuts at
-        the prices that these nodes have once they are paid."""
-        master = self._cut_program(whole=False)
-        answer = master.program.minimise(master.costs, deadline, self.gap / 4, tolerance=_LOOSE)
-        if not answer.found:
-            return
-        self._raise(answer.bound)
-        stock = {nodes.pool.name: round(nodes.bought.varValue or 0.0) for nodes in master.nodes}
-        for _ in range(_NODE_PRICES):
-            priced = self._master(whole=False, deadline=deadline, stock=stock)
-            if not priced.answer.found or self.closed or monotonic() > deadline:
-                break
-            saving = sum(self._saving(i, priced, deadline) for i in range(len(self.oracles)))
-            if saving <= self.gap / 4 * priced.answer.objective:
-                break
-        self._choose(deadline + 1)
-
-    def _cut_program(self, whole: bool = True) -> _CutProgram:
+    def _cut_program(self) -> tuple[Program, list[Serving], list[Nodes], Terms]:
         program = Program()
         servings = [Serving(oracle.model, oracle.kinds) for oracle in self.oracles]
         standing: Standing = defaultdict(lambda: defaultdict(list))
         costs: Terms = []
         for i, (oracle, serving) in enumerate(zip(self.oracles, servings, strict=True)):
-            add_replicas(program, serving, everything=True, whole=whole)
+            add_replicas(program, serving, everything=True)
             starting = oracle.switching_of(program, serving)
             costs += starting
             for (key, pool), variable in serving.replicas.items():
@@ -280,17 +274,17 @@ class Decomposition:
             for cut in self.cuts[i]:
                 _require_cut(program, serving, cut, starting)
         nodes = self._add_pools(program, standing, whole=True)
-        return _CutProgram(program, servings, nodes, [*self._cost(nodes), *costs])
+        return program, servings, nodes, [*self._cost(nodes), *costs]
 
-    def _separate(self, counts: list[dict[Place, int]], deadline: float) -> list[Cut | None]:
-        found = []
-        for i, oracle in enumerate(self.oracles):
-            cut = oracle.missing(counts[i], deadline)
-            if cut is not None and cut.prices:
-                self.cuts[i].append(cut)
-                self._ask(i, cut.prices, deadline)  # stronger, as replicas are whole
-            found.append(cut)
-        return found
+    def _separate(self, i: int, counts: dict[Place, int], deadline: float) -> bool:
+        """Can these replicas not serve the model? Then there are new cuts."""
+        if any(all(counts[place] >= n for place, n in column.replicas) for column in self.columns[i]):
+            return False
+        cut = self.oracles[i].missing(counts, deadline)
+        if cut is not None and cut.prices:
+            self.cuts[i].append(cut)
+            self._ask(i, cut.prices, deadline, _ROUGH)  # stronger, as replicas are whole
+        return cut is not None
 
     def _repair(self, counts: list[dict[Place, int]], broken: list[bool], deadline: float) -> None:
         """The models that are served stay; the others are planned one after the other on what is left."""
@@ -298,73 +292,59 @@ class Decomposition:
             None if bad else oracle.column(mine) for oracle, mine, bad in zip(self.oracles, counts, broken, strict=True)
         ]
         for i in (i for i, bad in enumerate(broken) if bad):
-            found, objective, nodes = self._replan([i], columns, deadline)
-            if not found:
+            if not self._replan(i, columns, deadline):
                 return
-            columns[i] = found[i]
-        for i, column in enumerate(columns):
-            if column is not None:
-                self.columns[i][column] = None
-        self._keep(objective, [column for column in columns if column is not None], nodes)
 
-    def _improve(self, size: int, turn: int, deadline: float) -> None:
-        """Each model with some others is planned anew beside the rest; then the best choice of all columns."""
-        if not self.best.columns:
-            return
-        prices = self._master(whole=False, deadline=deadline)
+    def _polish(self, deadline: float) -> None:
         for i in range(len(self.oracles)):
             if self.closed or monotonic() > deadline:
                 return
-            self._improve_group([i, *self._neighbours(i, turn)[: size - 1]], prices, deadline)
+            self._replan(i, list(self.best.columns), _within(deadline, 0.3))
         self._choose(deadline)
 
-    def _improve_group(self, group: list[int], prices: _Master, deadline: float) -> None:
-        columns: list[Column | None] = list(self.best.columns)
-        found, objective, nodes = self._replan(group, columns, _within(deadline, 0.3), prices)
-        for i, column in found.items():
-            self.columns[i][column] = None
-            columns[i] = column
-        if found:
-            self._keep(objective, [each for each in columns if each is not None], nodes)
+    def _replan(self, i: int, columns: list[Column | None], deadline: float) -> bool:
+        """The cheapest way to serve this model beside the others' replicas goes into the columns; a plan, once none is
+        missing."""
+        program, serving, nodes, costs = self._beside(i, columns)
+        answer = program.minimise(costs, deadline, min(2e-3, self.gap / 4), lean=True)
+        if answer.found:
+            columns[i] = self.oracles[i].column(counts_of(serving))
+            self._keep(answer.objective, columns, nodes)
+        return answer.found
 
-    def _neighbours(self, i: int, turn: int) -> list[int]:
-        """The other models, in another order each turn: rather those first that stand in the same dear pools."""
-        pools = [{pool for (_, pool), _ in column.replicas} for column in self.best.columns]
-        prices = {pool.name: pool.price_per_node_hour / self.unit for pool in self.problem.pools}
-        chance = [_GOLDEN * ((turn * len(pools) + i) * len(pools) + j) % 1 for j in range(len(pools))]
-        shared = [0.01 + sum(prices[pool] for pool in pools[i] & theirs) for theirs in pools]
-        return sorted((j for j in range(len(pools)) if j != i), key=lambda j: -shared[j] * chance[j])
-
-    def _replan(
-        self, group: list[int], columns: list[Column | None], deadline: float, prices: _Master | None = None
-    ) -> tuple[dict[int, Column], float, list[Nodes]]:
-        """The cheapest way to serve these models beside the others' replicas; several together only on what is worth
-        its price."""
-        program = Program()
+    def _beside(self, i: int, columns: Sequence[Column | None]) -> tuple[Program, Serving, list[Nodes], Terms]:
+        """One model with its flows, on nodes where the others' replicas stand."""
+        program, oracle = Program(), self.oracles[i]
+        serving = add_serving(program, self.problem, oracle.model, True, oracle.kinds)
+        starting = oracle.switching_of(program, serving)
         standing: Standing = defaultdict(lambda: defaultdict(list))
-        starting: Terms = []
-        servings: dict[int, Serving] = {}
+        for (key, pool), variable in serving.replicas.items():
+            standing[pool][oracle.sizes[key]].append((variable, 1.0))
         one = program.constant()
-        for i, (oracle, column) in enumerate(zip(self.oracles, columns, strict=True)):
-            if i in group:
-                kinds = oracle.kinds
-                if prices is not None and column is not None and len(group) > 1:
-                    kinds = oracle.worth_their(self._prices(oracle, prices), {place for place, _ in column.replicas})
-                serving = servings[i] = add_serving(program, self.problem, oracle.model, True, kinds)
-                for (key, pool), variable in serving.replicas.items():
-                    standing[pool][oracle.sizes[key]].append((variable, 1.0))
-                starting += oracle.switching_of(program, serving)
-            elif column is not None:
+        for other, column in zip(self.oracles, columns, strict=True):
+            if other is not oracle and column is not None:
                 starting.append((one, column.switching))
                 for (key, pool), count in column.replicas:
-                    standing[pool][oracle.sizes[key]].append((one, float(count)))
+                    standing[pool][other.sizes[key]].append((one, float(count)))
         nodes = self._add_pools(program, standing, whole=True)
-        gap = min(2e-3, self.gap / 4)
-        answer = program.minimise([*self._cost(nodes), *starting], deadline, gap, lean=len(group) == 1)
-        if not answer.found:
-            return {}, inf, nodes
-        found = {i: self.oracles[i].column(counts_of(serving)) for i, serving in servings.items()}
-        return found, answer.objective, nodes
+        return program, serving, nodes, [*self._cost(nodes), *starting]
+
+    def _least_change(self, deadline: float) -> None:
+        """Where starting replicas is free: each model in turn starts as few as it can at no more cost."""
+        for i, oracle in enumerate(self.oracles):
+            columns, most = list(self.best.columns), self.best.objective * (1 + 1e-9) + 1e-9
+            if monotonic() > deadline or not oracle.starts(columns[i]):
+                continue
+            program, serving, nodes, costs = self._beside(i, columns)
+            program.require(costs, LE, most)
+            beyond = started(program, self.problem, serving)
+            if program.minimise(changes(serving, beyond), deadline, 1e-4, lean=True).found:
+                columns[i] = oracle.column(counts_of(serving))
+                self.best = replace(self.best, columns=tuple(columns), nodes=bought(nodes))
+
+
+def bought(nodes: list[Nodes]) -> dict[str, float]:
+    return {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
 
 
 def counts_of(serving: Serving) -> dict[Place, int]:

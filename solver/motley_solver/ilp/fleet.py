@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.program import LE, Program, Terms
-from motley_solver.ilp.serving import Serving, add_serving, shares_of, started, switching
+from motley_solver.ilp.serving import Serving, add_serving, changes, shares_of, started, switching
 from motley_solver.packing import Size, size_of
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
@@ -20,7 +20,7 @@ class FleetProgram:
     servings: tuple[Serving, ...]
     nodes: tuple[Nodes, ...]
     switching: Terms
-    beyond: Terms = field(default_factory=list)  # replicas that would have to be started
+    changes: Terms = field(default_factory=list)  # to minimise among plans that cost the same
 
     @property
     def objective(self) -> Terms:
@@ -47,12 +47,12 @@ def fleet_program(problem: Problem, everything: bool) -> FleetProgram:
     nodes = tuple(add_nodes(program, pool, standing[pool.name]) for pool in problem.pools)
     require_budget(program, problem, nodes)
     costs: Terms = []
-    beyond: Terms = []
+    changed: Terms = []
     for serving in servings if problem.start_hours > 0 or problem.running else ():
         more = started(program, problem, serving)
         costs += switching(problem, serving, more)
-        beyond += [(variable, 1.0) for variable in more.values()]
-    return FleetProgram(problem, program, servings, nodes, costs, beyond)
+        changed += changes(serving, more)
+    return FleetProgram(problem, program, servings, nodes, costs, changed)
 
 
 def standing_of(servings: Iterable[Serving]) -> dict[str, dict[Size, Terms]]:

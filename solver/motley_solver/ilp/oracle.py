@@ -1,10 +1,11 @@
 """One model by itself: its cheapest whole replicas at given prices, and whether given replicas can serve it.
 Two questions to which the decomposition of a large fleet needs answers, with proofs that hold for all other plans."""
 
-from collections.abc import Container, Mapping, Set
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,10 @@ from motley_solver.ilp.program import Program, Terms
 from motley_solver.ilp.serving import Kind, Serving, add_serving, kinds_of, started, switching
 from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Pool, Problem
+from motley_solver.switching import Place, running_replicas, starting_cost, switching_per_hour
 
 _OVERLOAD = 2e-8  # replicas; less than the smallest load that is planned
 
-Place = tuple[str, str]  # configuration and pool
 Prices = Mapping[Place, float]  # of one replica
 
 
@@ -52,7 +53,7 @@ class Oracle:
             (c.key, pool.name) for kind in self.kinds for c, room in kind.members for pool in room
         )
         self.fair_prices: Prices = {place: self._fair_price(place) for place in self.places}
-        self._running = {(r.configuration, r.pool) for r in problem.running if r.model == model.name}
+        self._running = running_replicas(problem, model)
         self._relaxed = Program()
         self._overload = self._relaxed.variable(None, whole=False)
 
@@ -67,8 +68,10 @@ class Oracle:
 
     def cheapest(self, prices: Prices, deadline: float, gap: float) -> tuple[Cut, Column] | None:
         """The best replicas at these prices; None where the model cannot be served whole, or not in time."""
+        if monotonic() > deadline:
+            return None
         program = Program()
-        serving = add_serving(program, self.problem, self.model, True, self.worth_their(prices))
+        serving = add_serving(program, self.problem, self.model, True, self._worth_their(prices))
         scale = max(prices.values(), default=0.0) or 1.0
         terms = [(v, prices[place] / scale) for place, v in serving.replicas.items()]
         terms += [(v, cost / scale) for v, cost in self.switching_of(program, serving)]
@@ -78,14 +81,14 @@ class Oracle:
         counts = {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
         return Cut(prices, answer.bound * scale, switching=True), self.column(counts)
 
-    def worth_their(self, prices: Prices, kept: Set[Place] = frozenset()) -> tuple[Kind, ...]:
-        """Without the places (but for those to be kept) whose work others do for no more: so many whole replicas of
-        another kind, wherever there is room for all that they could ever be asked for."""
+    def _worth_their(self, prices: Prices) -> tuple[Kind, ...]:
+        """Without the places whose work others do for no more: so many whole replicas of another kind, wherever there
+        is room for all that they could ever be asked for."""
         if self.model.survivability > 0 or len(self.places) < 2:
             return self.kinds
         kinds, ample, times = self._substitutes
-        start = self.problem.start_hours / self.problem.horizon_hours
-        costs = np.array([prices[place] + start * self.fair_prices[place] for place in self.places])
+        starting = [starting_cost(self.problem, self.sizes[key], self.pools[pool]) for key, pool in self.places]
+        costs = np.array([prices[place] for place in self.places]) + np.array(starting) / self.unit
         needed = times[np.ix_(kinds, kinds)]  # of the first for one of the second
         with np.errstate(invalid="ignore"):
             instead = np.where(np.isinf(needed), np.inf, needed * costs[:, None])
@@ -93,8 +96,8 @@ class Oracle:
         cheaper = (instead < costs) | ((instead == costs) & (order[:, None] < order))
         np.fill_diagonal(cheaper, False)
         dull = (cheaper & ample[:, None]).any(axis=0)
-        kept = kept | self._running
-        return self._only({place for place, out in zip(self.places, dull, strict=True) if not out or place in kept})
+        pairs = zip(self.places, dull, strict=True)
+        return self._only({place for place, out in pairs if not out or place in self._running})
 
     @cached_property
     def _substitutes(self) -> tuple[NDArray[np.int_], NDArray[np.bool_], NDArray[np.float64]]:
@@ -110,7 +113,7 @@ class Oracle:
         times = np.full((len(self.kinds), len(self.kinds)), np.inf)
         for i, one in enumerate(self.kinds):
             for j, other in enumerate(self.kinds):
-                within = all(mine or not theirs for (_, mine), (_, theirs) in zip(one.rates, other.rates, strict=True))
+                within = all(mine <= theirs for (_, mine), (_, theirs) in zip(one.rates, other.rates, strict=True))
                 if (one.role, one.group) == (other.role, other.group) and within and (able[i] | ~able[j]).all():
                     most = np.divide(rates[j], rates[i], out=np.zeros_like(rates[i]), where=able[j]).max(initial=0.0)
                     times[i, j] = max(1.0, np.ceil(most))
@@ -119,14 +122,11 @@ class Oracle:
         return kinds, ample, times
 
     def column(self, counts: Mapping[Place, int]) -> Column:
-        cost = 0.0
-        if self.problem.start_hours > 0:
-            running = {
-                (r.configuration, r.pool): r.replicas for r in self.problem.running if r.model == self.model.name
-            }
-            spread = self.problem.start_hours / self.problem.horizon_hours
-            cost = sum(self.fair_prices[p] * max(0, n - running.get(p, 0)) for p, n in counts.items()) * spread
+        cost = switching_per_hour(self.problem, self.model, counts) / self.unit
         return Column(tuple((place, n) for place, n in counts.items() if n), cost)
+
+    def starts(self, column: Column) -> bool:
+        return any(count > self._running[place] for place, count in column.replicas)
 
     @cached_property
     def _checked(self) -> Serving:
@@ -135,10 +135,12 @@ class Oracle:
     def missing(self, counts: Mapping[Place, float], deadline: float) -> Cut | None:
         """None where these replicas serve the model, otherwise a cut that they
         break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
+        if monotonic() > deadline:  # nothing is known
+            return Cut({}, 0.0, switching=False)
         for place, variable in self._checked.replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
         answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
-        if not answer.found:  # out of time: nothing is known
+        if not answer.found:
             return Cut({}, 0.0, switching=False)
         if answer.objective <= _OVERLOAD:
             return None

@@ -39,6 +39,18 @@ class Answer:
         return self.status in ("optimal", "feasible")
 
 
+class _InTime(pulp.HiGHS):  # type: ignore[misc]  # PuLP gives it no type
+    """Its time limit is a moment: building the program counts."""
+
+    def __init__(self, deadline: float, **options: object) -> None:
+        super().__init__(**options)
+        self.deadline = deadline
+
+    def callSolver(self, lp: pulp.LpProblem) -> None:
+        lp.solverModel.setOptionValue("time_limit", max(0.05, self.deadline - monotonic()))
+        super().callSolver(lp)
+
+
 class Program:
     """Variables are at least 0. After `minimise` they carry values, and after a relaxed one rows carry duals."""
 
@@ -79,11 +91,10 @@ class Program:
         """`gap` is relative; relaxed where not `whole`. `tolerance` is that of a row and of a whole number."""
         self._lp.setObjective(_summed(terms))
         self._lp.solve(
-            pulp.getSolver(
-                "HiGHS",
+            _InTime(
+                deadline,
                 mip=whole,
                 msg=False,
-                timeLimit=max(0.05, deadline - monotonic()),
                 gapRel=gap,
                 gapAbs=1e-9,
                 threads=1,

@@ -1,42 +1,40 @@
 """The last resort for a large fleet that cannot be served whole: one model after the other, by priority, each as far as
 what is left allows. Always a plan, never proven."""
 
-from collections import Counter, defaultdict
 from math import inf
 from time import monotonic
 
 from motley_solver.ilp.fleet import require_budget, solution_of, standing_of
+from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.program import LE, Program, Terms
 from motley_solver.ilp.serving import Serving, add_serving, kinds_of, started, switching
-from motley_solver.packing import Size, per_node, size_of
+from motley_solver.packing import per_node, size_of
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
 
 _MISSING = 100.0  # what a replica below the minimum is worth: more than any node, whose prices are at most 10 here
 
-Placed = dict[str, Counter[Size]]  # replicas by pool
-
 
 def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None:
-    """Higher priorities first, among equals those whose requests cost least; None where time ran out before all
-    had their turn: what runs had better stay."""
-    placed: Placed = defaultdict(Counter)
+    """Higher priorities first, among equals those whose requests cost least; greedily where time runs out. None where
+    it ran out before anything was placed."""
+    room = Room(problem)
     served: list[Serving] = []
-    nodes: dict[str, float] = {}
-    for model in sorted(problem.models, key=lambda m: (-m.priority, _price_per_request(problem, m), m.name)):
-        ways = (_beside(problem, placed, model, everything, deadline, gap) for everything in (True, False))
-        found = next((way for way in ways if way), None)
+    waiting = sorted(problem.models, key=lambda m: (-m.priority, _price_per_request(problem, m), m.name))
+    while waiting:
+        ways = (_beside(problem, room, waiting[0], everything, deadline, gap) for everything in (True, False))
+        serving = next((way for way in ways if way), None)
         if monotonic() > deadline:
-            return None
-        if found is None:
-            continue
-        serving, nodes = found
-        served.append(serving)
-        sizes = {c.key: size_of(c) for kind in serving.kinds for c, _ in kind.members}
-        for (key, pool), variable in serving.replicas.items():
-            placed[pool][sizes[key]] += round(variable.varValue or 0.0)
-    return solution_of(served, nodes) if served else None
+            break
+        waiting.pop(0)
+        served += [serving] if serving else []
+    rest, _ = greedily(problem, waiting, room)
+    found = solution_of(served, room.nodes)
+    replicas = {**found.replicas, **rest.replicas}
+    if waiting and not any(replicas.values()):
+        return None
+    return Solution({**found.shares, **rest.shares}, replicas, room.nodes, found.survivals)
 
 
 def _price_per_request(problem: Problem, model: ModelDemand) -> float:
@@ -51,8 +49,8 @@ def _price_per_request(problem: Problem, model: ModelDemand) -> float:
 
 
 def _beside(
-    problem: Problem, placed: Placed, model: ModelDemand, everything: bool, deadline: float, gap: float
-) -> tuple[Serving, dict[str, float]] | None:
+    problem: Problem, room: Room, model: ModelDemand, everything: bool, deadline: float, gap: float
+) -> Serving | None:
     """This model on what the others leave: as many requests as possible, at least cost."""
     if monotonic() > deadline:
         return None
@@ -60,7 +58,7 @@ def _beside(
     serving = add_serving(program, problem, model, everything)
     standing = standing_of([serving])
     one = program.constant()
-    for pool, sizes in placed.items():
+    for pool, sizes in room.placed.items():
         for size, count in sizes.items():
             standing[pool][size].append((one, float(count)))
     nodes = tuple(add_nodes(program, pool, standing[pool.name]) for pool in problem.pools)
@@ -78,4 +76,8 @@ def _beside(
     terms += [(variable, _MISSING) for variable in serving.missing]
     if not program.minimise(terms, deadline, gap, lean=True).found:
         return None
-    return serving, {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
+    taken = {c.key: size_of(c) for kind in serving.kinds for c, _ in kind.members}
+    for (key, pool), variable in serving.replicas.items():
+        room.placed[pool][taken[key]] += round(variable.varValue or 0.0)
+    room.nodes = {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
+    return serving

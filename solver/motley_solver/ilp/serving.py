@@ -1,7 +1,7 @@
 """One model's part of the program: whole replicas, and the flows of its requests to them (design: flows, not pairs).
 It knows neither nodes nor what they cost; those who call it say what else a replica takes."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +10,7 @@ from motley_solver.packing import per_node, size_of
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem, Role
 from motley_solver.reasons import room_in
 from motley_solver.rounding import Group, kv_group, usable_capacity
+from motley_solver.switching import Place, running_replicas, starting_cost
 from motley_solver.workload import Bucket
 
 _TINY_LOAD = 1e-7  # replicas; HiGHS drops smaller coefficients, so smaller loads are planned as this much
@@ -21,7 +22,7 @@ class Kind:
 
     role: Role
     group: Group
-    rates: tuple[tuple[float, bool], ...]  # per bucket with traffic: one replica's requests per second, within the SLO?
+    rates: tuple[tuple[float, float], ...]  # per bucket with traffic: a replica's requests/s, part outside the SLO
     members: tuple[tuple[Configuration, tuple[Pool, ...]], ...]  # with the pools that have room
 
 
@@ -31,7 +32,7 @@ class Serving:
 
     model: ModelDemand
     kinds: tuple[Kind, ...]
-    replicas: dict[tuple[str, str], Variable] = field(default_factory=dict)  # (configuration, pool)
+    replicas: dict[Place, Variable] = field(default_factory=dict)
     flows: dict[tuple[Bucket, int], Variable] = field(default_factory=dict)  # (bucket, index of the kind)
     survivals: dict[str, dict[tuple[Bucket, int], Variable]] = field(default_factory=dict)  # by spot pool that is lost
     missing: list[Variable] = field(default_factory=list)  # replicas below the minimum, where that is allowed
@@ -46,7 +47,7 @@ def kinds_of(problem: Problem, model: ModelDemand) -> tuple[Kind, ...]:
     """What the model may run, without what a smaller replica in the same pools does at least as well."""
     pools = {pool.name: pool for pool in problem.pools}
     loads = [load for load in model.buckets if load.rate > 0]
-    found: dict[tuple[Role, Group, tuple[tuple[float, bool], ...]], list[tuple[Configuration, tuple[Pool, ...]]]]
+    found: dict[tuple[Role, Group, tuple[tuple[float, float], ...]], list[tuple[Configuration, tuple[Pool, ...]]]]
     found = defaultdict(list)
     for c in model.configurations:
         rates = tuple(usable_capacity(model, c.capacity(load.bucket)) for load in loads)
@@ -92,8 +93,8 @@ def _replaces(model: ModelDemand, other: Kind, kind: Kind, small: Configuration,
     if size_of(small) == size_of(large) and other.rates == kind.rates:
         return small.key < large.key  # of equals the first
     return all(
-        times * mine >= theirs and (within or not theirs_within or theirs == 0)
-        for (mine, within), (theirs, theirs_within) in zip(other.rates, kind.rates, strict=True)
+        times * mine >= theirs and (outside <= theirs_outside or theirs == 0)
+        for (mine, outside), (theirs, theirs_outside) in zip(other.rates, kind.rates, strict=True)
     )
 
 
@@ -181,7 +182,7 @@ class _Flows:
         for index, kind in enumerate(self.serving.kinds):
             replicas = _replicas_of(self.serving, kind, lost)
             work: Terms = []
-            for load, (rate, within) in zip(self.loads, kind.rates, strict=True):
+            for load, (rate, late) in zip(self.loads, kind.rates, strict=True):
                 if rate <= 0 or not replicas:
                     continue
                 flow = flows[load.bucket, index] = self.program.variable(1, whole=False)
@@ -190,8 +191,8 @@ class _Flows:
                     sums[load.bucket].append((flow, 1.0))
                 if kind.role != "aggregated":
                     balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
-                if not within:
-                    outside.append((flow, load.rate / self.serving.model.rate))
+                if late > 0:
+                    outside.append((flow, load.rate * late / self.serving.model.rate))
             self._require_work(work, replicas)
         for terms in balance.values():
             self.program.require(terms, EQ, 0)
@@ -211,31 +212,28 @@ def _replicas_of(serving: Serving, kind: Kind, lost: str) -> Terms:
     return [(serving.replicas[name], -1.0) for name in names]
 
 
-def started(program: Program, problem: Problem, serving: Serving) -> dict[tuple[str, str], Variable]:
-    """Per (configuration, pool) of this model: the replicas beyond those that run there now."""
-    running: Counter[tuple[str, str]] = Counter()
-    for r in problem.running:
-        running[r.configuration, r.pool] += r.replicas if r.model == serving.model.name else 0
-    found: dict[tuple[str, str], Variable] = {}
-    for key, replicas in serving.replicas.items():
-        found[key] = replicas
-        if running[key]:
-            found[key] = program.variable(None, whole=False)
-            program.require([(replicas, 1.0), (found[key], -1.0)], LE, running[key])
+def started(program: Program, problem: Problem, serving: Serving) -> dict[Place, Variable]:
+    """The replicas of this model beyond those that run there now."""
+    running = running_replicas(problem, serving.model)
+    found = dict(serving.replicas)
+    for place in (place for place in found if running[place]):
+        found[place] = program.variable(None, whole=False)
+        program.require([(serving.replicas[place], 1.0), (found[place], -1.0)], LE, running[place])
     return found
 
 
-def switching(problem: Problem, serving: Serving, beyond: Mapping[tuple[str, str], Variable]) -> Terms:
-    """The cost per hour of starting these replicas: part of a node × its price × start / horizon."""
+def switching(problem: Problem, serving: Serving, beyond: Mapping[Place, Variable]) -> Terms:
+    """The cost per hour of starting these replicas."""
     if problem.start_hours <= 0:
         return []
     sizes = {c.key: size_of(c) for kind in serving.kinds for c, _ in kind.members}
     pools = {pool.name: pool for pool in problem.pools}
-    spread = problem.start_hours / problem.horizon_hours
-    return [
-        (v, pools[pool].price_per_node_hour * spread / per_node(sizes[key], pools[pool]))
-        for (key, pool), v in beyond.items()
-    ]
+    return [(v, starting_cost(problem, sizes[key], pools[pool])) for (key, pool), v in beyond.items()]
+
+
+def changes(serving: Serving, beyond: Mapping[Place, Variable]) -> Terms:
+    """What decides between plans that cost the same: replicas that must be started, then replicas at all."""
+    return [*((variable, 1.0) for variable in beyond.values()), *((v, 1e-3) for v in serving.replicas.values())]
 
 
 def shares_of(

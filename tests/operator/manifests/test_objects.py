@@ -58,19 +58,18 @@ def test_shares_follow_the_plan_and_sum_to_one(shares: list[tuple[str, float]], 
     assert size["shares"] == pytest.approx(expected)
 
 
-def test_sizes_that_the_router_cannot_tell_apart_share_their_replicas_as_planned() -> None:
-    """Of 1000 tokens in, one in four has a long output and is planned for t4: nobody knows which when it arrives."""
-    planned = {100: ("l4", 3.0), 800: ("t4", 1.0)}
-    buckets = tuple(
-        PlannedBucket(
-            input_tokens=1000, output_tokens=out, rate=rate, shares=(Share(pool=on, tensor_parallel=1, share=1.0),)
-        )
-        for out, (on, rate) in planned.items()
+def test_a_size_that_is_not_served_goes_where_its_input_goes() -> None:
+    """The router cannot tell it from the others of its input."""
+    share = Share(pool="t4", tensor_parallel=1, share=1.0)
+    buckets = (
+        PlannedBucket(input_tokens=1000, output_tokens=100, rate=3.0, shares=(share,)),
+        PlannedBucket(input_tokens=1000, output_tokens=90_000, rate=0.1, shares=()),
+        PlannedBucket(input_tokens=90_000, output_tokens=100, rate=0.1, shares=()),
     )
     made = plan(1, assignment=(PlannedAssignment(model="team/chat", buckets=buckets),))
     (chat,) = models_of(model()).values()
     sizes = routing_table(chat, (L4, T4), (), made)["spec"]["sizes"]
-    assert [size["shares"] for size in sizes] == [[0.75, 0.25], [0.75, 0.25]]
+    assert [size["shares"] for size in sizes] == [[0.0, 1.0], [0.0, 1.0], [0.75, 0.25]]
 
 
 def test_leaving_groups_stay_listed_without_a_share() -> None:

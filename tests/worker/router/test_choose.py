@@ -36,10 +36,10 @@ def picks(route: Route, size: Size | None, count: int = 10_000, seed: int = 7) -
         (100, 101, LONG_ANSWER),
         (101, 1, LARGE),
         (1001, 1, LARGE),
-        (1, 1001, LARGE),
+        (1, 1001, LONG_ANSWER),
     ],
 )
-def test_a_request_has_the_smallest_size_that_holds_it_else_the_largest(
+def test_a_request_has_the_smallest_size_of_its_input_that_holds_it_else_the_largest(
     input_tokens: int, output_tokens: int, size: Size
 ) -> None:
     assert size_of(SIZES, input_tokens, output_tokens) is size

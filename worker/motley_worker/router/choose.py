@@ -10,11 +10,13 @@ from motley_worker.router.tables import Endpoint, Route, Size
 
 
 def size_of(sizes: Sequence[Size], input_tokens: int, output_tokens: int) -> Size | None:
-    """The smallest size that holds the request, else the largest. `sizes` are ordered, smallest first."""
-    for size in sizes:
-        if input_tokens <= size.input_tokens and output_tokens <= size.output_tokens:
-            return size
-    return sizes[-1] if sizes else None
+    """Among sizes of the smallest input that holds the request, the smallest output that holds the expected one, else
+    the largest: the input is known and decides, the output is expected only. `sizes` are ordered, smallest first."""
+    if not sizes:
+        return None
+    known = next((size.input_tokens for size in sizes if input_tokens <= size.input_tokens), sizes[-1].input_tokens)
+    alike = [size for size in sizes if size.input_tokens == known]
+    return next((size for size in alike if output_tokens <= size.output_tokens), alike[-1])
 
 
 def choose(
