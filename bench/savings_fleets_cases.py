@@ -111,7 +111,10 @@ def _case(data: Data, title: str, fleet: tuple[Part, ...], slo: str, limited: bo
     ways = {part.model: configurations(part.model, slo, data.buckets) for part in fleet}
 
     def problem(rate: float) -> Problem:
-        models = (ModelDemand(p.model, _loads(data, p, rate), ways[p.model]) for p in fleet)
+        models = (
+            ModelDemand(p.model, _loads(data, p, rate), ways[p.model], outputs_known=False)  # as the operator plans
+            for p in fleet
+        )
         return Problem(tuple(models), pools)
 
     return Case(title, problem)
