@@ -226,7 +226,8 @@ def _plan(plan: Plan, outcome: Outcome) -> PlanStatus:
     elif newer and not plan.spec.approved:
         force = Finding(reasons.WAITING_FOR_APPROVAL, "set spec.approved to true to apply it")
     else:
-        force = Finding(reasons.SUPERSEDED, f"Plan {active.metadata.name} is in force" if active else "")
+        # which one is not said: every new plan would have all old ones written anew
+        force = Finding(reasons.SUPERSEDED, "another one is in force" if active else "")
     left_out = plan.spec.unserved
     complete = Finding(reasons.PLANNED, "the whole load is planned")
     if left_out:

@@ -1,10 +1,12 @@
 """The highest request rates at which replays attain their targets, of many engines and request sizes in a few sweeps.
 It knows numbers of one replica only: no roles, buckets, prices or stock."""
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from math import floor, log
+from itertools import accumulate
+from math import exp, floor, log
 
 import numpy as np
 
@@ -26,9 +28,11 @@ find a lower one by rounding."""
 SPAN = 48
 """Rates below the highest one: an SLO that holds only under a sixteenth of that is not met."""
 BLOCK = 2048
-"""Lanes of one sweep: what they remember fits in some tens of MB, and a sweep of fewer hardly takes less time."""
-DEPTH = 7
-"""Steps of the bisections that one sweep does at most: where there is room, with all rates that may be asked for."""
+"""Lanes side by side: what they remember fits in some tens of MB."""
+ROOM = 500
+"""Cases from which on no rate is tried before it is known to be needed."""
+CHANCES = (0.0, *accumulate([0.6, *(0.1 / below for below in range(2, SPAN + 2)), 0.05]))
+"""How often the answer is less far below the highest rate than this, roughly; the last step is for none."""
 
 
 @dataclass(frozen=True)
@@ -103,84 +107,133 @@ def _top(case: Case) -> int:
     return floor(log(SATURATION * saturated(case).rate) / log(SCALE))
 
 
+def _guess(case: Case) -> int:
+    """How many steps of SCALE below the highest rate the answer is, by latencies at saturation against their targets;
+    the numbers fit the models of bench/control_plane.py. It decides what is tried early, never what is found."""
+    limit = saturated(case)
+    iteration = limit.sequences / limit.rate / max(1, case.output_tokens - 1)
+    ttft = alone(case).ttft + iteration + 10 / limit.rate
+    return round(10 * log(max(ttft / max(case.ttft, 1e-3), iteration / case.tpot) / 1.4))
+
+
 @dataclass
 class _Search:
-    """Bisection for the highest exponent of SCALE whose rate attains; looser targets never lead to a lower one."""
+    """For the highest rate that attains, by bisection. Rates are told by how many steps of SCALE they lie below the
+    highest one."""
 
-    top: int
-    low: int  # attains, or is below all that are tried
-    high: int  # does not, or is above
-
-    def middle(self) -> int:
-        """The next to try; the highest of all is the first."""
-        return self.top if self.high > self.top else (self.low + self.high) // 2
+    guess: int
+    attains: int = SPAN + 1  # the least step that is known to, or one more than all
+    fails: int = -1  # the last that is known not to
+    known: dict[int, bool | None] = field(default_factory=dict)  # None while it is being tried
 
     @property
     def open(self) -> bool:
-        return self.high - self.low > 1
+        return self.attains - self.fails > 1
 
-    def after(self, attains: bool) -> "_Search":
-        middle = self.middle()
-        return _Search(self.top, middle, self.high) if attains else _Search(self.top, self.low, middle)
+    def needs(self, step: int) -> bool:
+        return self.fails < step < self.attains
 
-    def ahead(self, depth: int) -> list[int]:
-        """All exponents that the next `depth` steps may try."""
-        if not self.open or depth == 0:
-            return []
-        return [self.middle(), *self.after(True).ahead(depth - 1), *self.after(False).ahead(depth - 1)]
+    def learn(self, step: int, attains: bool) -> None:
+        self.known[step] = attains
+        while self.open and (verdict := self.known.get(middle := _middle(self.attains, self.fails))) is not None:
+            self.attains, self.fails = (middle, self.fails) if verdict else (self.attains, middle)
+
+    def ahead(self, least: float) -> list[int]:
+        """What is not being tried yet of all that is needed with a chance of at least so much."""
+        new = [step for step in _ahead(self.attains, self.fails, self.guess, least) if step not in self.known]
+        self.known.update(dict.fromkeys(new))
+        return new
+
+
+@lru_cache(maxsize=10_000)
+def _middle(attains: int, fails: int) -> int:
+    """The next to try: it halves the chances. Looser targets never lead to a lower rate, for it depends on no case."""
+    return min(range(fails + 1, attains), key=lambda one: abs(_chance(attains, fails, one) - 0.5))
+
+
+def _chance(attains: int, fails: int, step: int) -> float:
+    return (CHANCES[step + 1] - CHANCES[fails + 1]) / (CHANCES[attains + 1] - CHANCES[fails + 1])
+
+
+@lru_cache(maxsize=10_000)
+def _ahead(attains: int, fails: int, guess: int, least: float, chance: float = 1.0) -> tuple[int, ...]:
+    if attains - fails == 1 or chance < least:
+        return ()
+    step = _middle(attains, fails)
+    good = chance * (_chance(attains, fails, step) + 1 / (1 + exp((guess - step) / 2))) / 2
+    return step, *_ahead(step, fails, guess, least, good), *_ahead(attains, step, guess, least, chance - good)
 
 
 def highest_rates(cases: Sequence[Case]) -> list[float]:
     """Requests per second of each; 0 where even the lowest rate tried does not attain."""
-    searches = [_Search(top, top - SPAN - 1, top + 1) for top in map(_top, cases)]
-    while running := [index for index, search in enumerate(searches) if search.open]:
-        probes = _probes(searches, running)
-        attains = dict(zip(probes, _attaining(cases, probes), strict=True))
-        for index in running:
-            search = searches[index]
-            while search.open and (index, search.middle()) in attains:
-                search = search.after(attains[index, search.middle()])
-            searches[index] = search
-    return [SCALE**search.low if search.low >= search.top - SPAN else 0.0 for search in searches]
-
-
-def _probes(searches: Sequence[_Search], running: Sequence[int]) -> list[tuple[int, int]]:
-    """(case, exponent) of as many steps as one sweep has room for."""
-    for depth in range(DEPTH, 0, -1):
-        probes = [(index, mark) for index in running for mark in searches[index].ahead(depth)]
-        if len(probes) <= BLOCK:
-            break
-    return probes
-
-
-def _attaining(cases: Sequence[Case], probes: Sequence[tuple[int, int]]) -> list[bool]:
-    """Whether each (case, mark) attains its targets."""
-    attains = [False] * len(probes)
+    rates: dict[Case, float] = {}
     for cv in sorted({case.arrival_cv for case in cases}):
-        of_cv = [place for place, (index, _) in enumerate(probes) if cases[index].arrival_cv == cv]
-        for start in range(0, len(of_cv), BLOCK):
-            block = of_cv[start : start + BLOCK]
-            lanes = _lanes([(cases[i], SCALE**mark) for i, mark in (probes[place] for place in block)])
-            within = Sweep(lanes, arrivals(cv), MOST_WARM, MOST_WARM + COUNTED).run() <= lanes.allowed
-            for place, good in zip(block, within.tolist(), strict=True):
-                attains[place] = good
-    return attains
+        of_cv = [case for case in dict.fromkeys(cases) if case.arrival_cv == cv]
+        steps = (search.attains for search in _searched(of_cv, cv))
+        rates |= {c: SCALE ** (_top(c) - step) if step <= SPAN else 0.0 for c, step in zip(of_cv, steps, strict=True)}
+    return [rates[case] for case in cases]
 
 
-def _lanes(probes: Sequence[tuple[Case, float]]) -> Lanes:
-    rows = []
-    for case, rate in probes:
-        step, limit = case.step_time, saturated(case)
-        warm = LEAST_WARM + 1.5 * limit.sequences * rate / limit.rate
-        rows.append(
-            (
-                step.base, step.per_prefill_token, step.per_prefill_token_context, step.per_decode_sequence,
-                step.per_context_token, step.weights, step.per_token, *astuple(case.limits), case.input_tokens,
-                case.output_tokens, case.cached_tokens, 1 / rate, case.ttft, min(case.tpot, NEVER),
-                MOST_WARM - min(MOST_WARM, int(warm)), floor((1 - case.attainment) * COUNTED + 1e-9),
-            )
-        )  # fmt: skip
-    return Lanes(*np.array(rows, float).T.copy())
+def _searched(cases: Sequence[Case], cv: float) -> list[_Search]:
+    """In one sweep. A lane that ends makes room for the next, and where there is much room, rates are tried of which it
+    is not known yet whether they are needed: few lanes take nearly as long as many."""
+    sweep = Sweep(arrivals(cv), MOST_WARM, MOST_WARM + COUNTED, min(BLOCK, 4 * len(cases)))
+    lanes_of, allowed = _lanes_of(cases), [_allowed(case) for case in cases]
+    searches = [_Search(_guess(case)) for case in cases]
+    running: dict[int, tuple[int, int]] = {}  # case and step, by slot
+    queue: deque[tuple[int, int]] = deque()
+    changed = set(range(len(cases)))
+    unsettled = changed.copy()
+    while True:
+        unsettled -= {index for index in changed if not searches[index].open}
+        least = min(1.0, len(unsettled) / ROOM)
+        for index in sorted(changed, reverse=True):
+            queue.extendleft((index, step) for step in reversed(searches[index].ahead(least)))
+        probes: list[tuple[int, int]] = []
+        while queue and len(probes) < len(sweep.free):
+            index, step = queue.popleft()
+            if searches[index].needs(step):
+                probes.append((index, step))
+        if probes:
+            running |= zip(sweep.add(lanes_of(probes)).tolist(), probes, strict=True)
+        if not running:
+            return searches
+        changed = set()
+        for slot, misses in zip(*(ended.tolist() for ended in sweep.run()), strict=True):
+            index, step = running.pop(slot)
+            searches[index].learn(step, misses <= allowed[index])
+            changed.add(index)
+        sweep.drop([slot for slot, (index, step) in running.items()
+                    if index in changed and not searches[index].needs(step)])  # fmt: skip
+
+
+def _allowed(case: Case) -> int:
+    """Requests that may miss a target."""
+    return floor((1 - case.attainment) * COUNTED + 1e-9)
+
+
+def _lanes_of(cases: Sequence[Case]) -> Callable[[Sequence[tuple[int, int]]], Lanes]:
+    """Of (case, steps below its highest rate) each."""
+    rows = [
+        (
+            one.step_time.base, one.step_time.per_prefill_token, one.step_time.per_prefill_token_context,
+            one.step_time.per_decode_sequence, one.step_time.per_context_token, one.step_time.weights,
+            one.step_time.per_token, one.limits.batched_tokens, one.limits.sequences, one.limits.kv_tokens,
+            one.input_tokens, one.output_tokens, one.cached_tokens, one.ttft, min(one.tpot, NEVER),
+            _allowed(one), 1.5 * saturated(one).sequences / saturated(one).rate,
+        )
+        for one in cases
+    ]  # fmt: skip
+    table, tops = np.array(rows, float).T, np.array([_top(case) for case in cases], float)
+
+    def lanes(probes: Sequence[tuple[int, int]]) -> Lanes:
+        indices, steps = np.array(probes).T
+        *engine, ttft, tpot, allowed, fills = table[:, indices]
+        rate = SCALE ** (tops[indices] - steps)
+        start = MOST_WARM - np.minimum(MOST_WARM, np.floor(LEAST_WARM + fills * rate))
+        return Lanes(*(*engine, 1 / rate, ttft, tpot, start, allowed))
+
+    return lanes
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,10 @@ def with_comparisons(problem: Problem, outcome: Outcome, time_limit_seconds: flo
 
 
 def comparisons(problem: Problem, plan: Plan, time_limit_seconds: float = 5.0) -> tuple[Comparison, ...]:
-    """One per GPU type of the pools, within the time given for all; pools without GPUs stay in each of them."""
+    """One per GPU type of the pools, within the time given for all; pools without GPUs stay in each of them. None where
+    there is no model."""
+    if not problem.models:
+        return ()
     deadline = monotonic() + time_limit_seconds
     types = sorted({pool.gpu for pool in problem.pools if pool.gpus_per_node > 0})
     found = []
@@ -37,18 +40,26 @@ def on_one_type(problem: Problem, gpu: str) -> Problem:
     return replace(problem, models=models, running=())
 
 
+_NOT_PROVEN = "not proven to be the cheapest on it"
+
+
 def _alone(problem: Problem, plan: Plan, gpu: str, time_limit_seconds: float) -> Comparison:
     outcome = solve(on_one_type(problem, gpu), time_limit_seconds)
     if isinstance(outcome, Infeasible):
         return Comparison(gpu, None, outcome.reasons[0])
     if isinstance(outcome, Unsolved):
         return Comparison(gpu, None, "not solved in time", proven=False)
-    if _serves_less(problem, outcome, plan):
+    if _serves_less(problem, outcome, plan) or _serves_nothing(outcome):
         already = {(left.model, left.bucket) for left in plan.unserved}
         new = [left for left in outcome.unserved if (left.model, left.bucket) not in already] or outcome.unserved
         left = new[0]
         return Comparison(gpu, None, f"cannot serve {left.model} {left.bucket}: {left.reason}")
-    return Comparison(gpu, outcome.cost_per_hour, "", outcome.proven)
+    return Comparison(gpu, outcome.cost_per_hour, "" if outcome.proven else _NOT_PROVEN, outcome.proven)
+
+
+def _serves_nothing(plan: Plan) -> bool:
+    """Of what there is to serve: then what it costs says nothing, however little the other plan serves."""
+    return not plan.complete and not any(one.served for one in plan.models)
 
 
 def _serves_less(problem: Problem, one: Plan, other: Plan) -> bool:

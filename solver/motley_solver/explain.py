@@ -11,7 +11,18 @@ from motley_solver.choices import Choice, Looser, choices
 from motley_solver.conflicts import Conflict, conflicts
 from motley_solver.plan import Plan, PoolNodes
 from motley_solver.problem import Configuration, Problem
-from motley_solver.whatif import Change, Loosened, Question, Questions, allowing, answering_in, as_served, with_pools
+from motley_solver.remedies import Remedy, everything
+from motley_solver.whatif import (
+    Ahead,
+    Change,
+    Loosened,
+    Question,
+    Questions,
+    allowing,
+    answering_in,
+    as_served,
+    with_pools,
+)
 
 LOOSER = 1.1
 """A latency target is asked about with this multiple of it."""
@@ -62,27 +73,37 @@ class Explanation:
     placements: tuple[Placement, ...]
     choices: tuple[Choice, ...]
     conflicts: tuple[Conflict, ...]
+    everything: Remedy | None  # with which all could be served that is left out of several models
     unanswered: tuple[Question, ...]
     seconds: float
 
 
 def explained(
-    problem: Problem, plan: Plan, loosened: Loosened | None = None, time_limit_seconds: float = 20.0
+    problem: Problem,
+    plan: Plan,
+    loosened: Loosened | None = None,
+    time_limit_seconds: float = 20.0,
+    ahead: Ahead | None = None,
 ) -> Explanation:
     """All questions share the time limit; those of conflicts, which may be many, have half of it. Where something is
     not served, what the plan serves is explained as a problem of its own, and the rest by its conflicts. Without
     `loosened` latency targets are not asked about."""
     started = monotonic()
-    questions = Questions(started + time_limit_seconds, cache(loosened) if loosened else None)
+    questions = Questions(started + time_limit_seconds, cache(loosened) if loosened else None, ahead)
+    several = len({one.model for one in plan.unserved}) > 1
+    all_served = everything(problem, plan, questions) if several else None
     found = conflicts(problem, plan, replace(questions, deadline=started + time_limit_seconds / 2))
     alternatives = _alternatives(problem, plan, questions)
-    asked = (_saving(problem, plan, change, questions) for change in _binding(problem, plan, loosened))
+    changes = tuple(_binding(problem, plan, loosened))
+    questions.work_ahead(changes)
+    asked = (_saving(problem, plan, change, questions) for change in changes)
     return Explanation(
         savings=tuple(one for one in asked if one is not None),
         alternatives=alternatives,
         placements=tuple(_placements(problem, plan, questions)),
         choices=choices(problem, plan, _looser(problem, plan, questions)),
         conflicts=found,
+        everything=all_served,
         unanswered=tuple(questions.unanswered),
         seconds=monotonic() - started,
     )
@@ -117,7 +138,7 @@ def _binding(problem: Problem, plan: Plan, loosened: Loosened | None) -> Iterato
         if model.survivability > 0:
             yield Change("survivability", model.name, model.survivability, 0.0)
     for model in problem.models if loosened else ():
-        if replicas.get(model.name, 0):
+        if model.rate > 0 and replicas.get(model.name, 0):
             yield Change("ttft", model.name, 1.0, LOOSER)
             yield Change("tpot", model.name, 1.0, LOOSER)
 

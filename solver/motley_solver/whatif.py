@@ -2,7 +2,7 @@
 that all questions share. Everything is solved, nothing estimated; words for people are made elsewhere."""
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from time import monotonic
@@ -15,13 +15,18 @@ from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.rounding import answering
 from motley_solver.workload import Bucket
 
-Target = Literal["ttft", "tpot"]
-Changeable = Literal["stock", "budget", "max_replicas", "min_replicas", "survivability", "ttft", "tpot"]
+Target = Literal["ttft", "tpot", "slo"]
+"""Of the latency targets one, or all of them."""
+Changeable = Literal["stock", "budget", "max_replicas", "min_replicas", "survivability", "ttft", "tpot", "slo"]
 Loosened = Callable[[str, Target, float], Problem]
 """(model, target, factor) → the whole problem formulated anew with this latency target of this model so many times as
 long: capacities follow from targets in ways that a Problem does not know."""
 
+Ahead = Callable[[Sequence["Change"]], None]
+"""(changes of latency targets) → works out what `Loosened` needs for each: at once this is quicker than one by one."""
+
 MOST_NODES = 10_000
+_TOGETHER = 8  # changes that are worked out at once: a deadline is to be kept
 _LEAST_SECONDS = 0.2
 _NEARLY = 1 - 1e-4  # of a bucket that is served in part: what fills replicas to the last digit fails by rounding
 
@@ -29,7 +34,7 @@ _NEARLY = 1 - 1e-4  # of a bucket that is served in part: what fills replicas to
 @dataclass(frozen=True)
 class Change:
     """One number of a problem and what it would be instead, of the pool or model `name` ("" for the budget): nodes,
-    currency per hour, replicas, part of the load that survives; for ttft and tpot multiples of the present target."""
+    currency per hour, replicas, part of the load that survives; for latency targets multiples of the present ones."""
 
     kind: Changeable
     name: str
@@ -53,6 +58,7 @@ class Questions:
 
     deadline: float
     loosened: Loosened | None = None
+    ahead: Ahead | None = None
     unanswered: list[Question] = field(default_factory=list)
 
     @property
@@ -73,6 +79,13 @@ class Questions:
             self.unanswered.append(question)
         return None
 
+    def work_ahead(self, changes: Iterable[Change]) -> None:
+        """Of latency targets; others need no work."""
+        targets = [one for one in changes if one.kind in ("ttft", "tpot", "slo")]
+        for start in range(0, len(targets), _TOGETHER):
+            if self.ahead and not self.late:
+                self.ahead(targets[start : start + _TOGETHER])
+
     def changed(self, problem: Problem, change: Change) -> Problem:
         return changed(problem, change, self.loosened)
 
@@ -91,7 +104,7 @@ def changed(problem: Problem, change: Change, loosened: Loosened | None = None) 
             return with_models(problem, lambda m: replace(m, min_replicas=round(change.to)), {change.name})
         case "survivability":
             return with_models(problem, lambda m: replace(m, survivability=change.to), {change.name})
-        case "ttft" | "tpot":
+        case "ttft" | "tpot" | "slo":
             if loosened is None:
                 raise KeyError(change.kind)
             return loosened(change.name, change.kind, change.to)
@@ -164,14 +177,3 @@ def plenty(problem: Problem, pool: Pool) -> int:
             needed += max(work, default=0.0)
         needed += model.min_replicas if here else 0
     return pool.max_nodes + max(1, min(MOST_NODES, ceil(needed)))
-
-
-def least(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The least whole number from `low` to `high` that holds, where those above hold too; `high` is known to."""
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return high

@@ -99,7 +99,7 @@ def merged(histogram: Histogram) -> dict[Bucket, float]:
 
 
 def _with_inputs_merged(histogram: Histogram, most: int, inputs: float) -> dict[Bucket, float]:
-    """Always the input that costs least is given up, until at most so many are left and the next would be above TINY."""
+    """Always the input that costs least is given up, until at most so many are left and the next is above TINY."""
     rows: dict[int, dict[int, float]] = defaultdict(dict)  # by input, then by output
     for bucket, weight in histogram.items():
         rows[bucket.input_tokens][bucket.output_tokens] = weight

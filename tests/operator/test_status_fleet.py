@@ -101,6 +101,20 @@ def test_plans_say_which_one_is_in_force() -> None:
     ]
 
 
+def test_a_new_plan_leaves_the_statuses_of_those_before_the_last_as_they_are() -> None:
+    view, first = with_plan(*OBJECTS)
+    plans = [
+        first.model_copy(update={"metadata": first.metadata.model_copy(update={"name": f"plan-00000{number}-00"})})
+        for number in range(1, 5)
+    ]
+    view = replace(view, plans=tuple(plans))
+    before, after = (
+        {one.key: status for one, status in statuses(replace(outcome_of(view), decision=Decision(active)))}
+        for active in plans[2:]
+    )
+    assert [before[plan.key] == after[plan.key] for plan in plans] == [True, True, False, False]
+
+
 def test_a_plan_that_was_changed_says_why_it_is_not_in_force() -> None:
     view, first = with_plan(*OBJECTS)
     raw = first.to_json() | {"kind": "Plan"}

@@ -1,6 +1,7 @@
 """The rates that are found: attained, at the edge of what is, and never beyond what an engine bears."""
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,9 @@ from motley_solver.attainment import (
     MOST_WARM,
     SATURATION,
     SCALE,
+    SPAN,
     Case,
+    _Search,
     alone,
     arrivals,
     best_effort_rate,
@@ -63,6 +66,32 @@ def test_many_cases_at_once_are_answered_as_one_by_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(attainment, "BLOCK", 7)
     assert [rate for case in CASES for rate in highest_rates([case])] == together
     assert highest_rates([]) == []
+
+
+@pytest.mark.parametrize("room", [0.1, 10**6])
+def test_what_is_tried_early_changes_no_rate(monkeypatch: pytest.MonkeyPatch, room: float) -> None:
+    """Nothing is, and nearly all is; each time the guess is a wrong one."""
+    usual = highest_rates(CASES)
+    monkeypatch.setattr(attainment, "ROOM", room)
+    monkeypatch.setattr(attainment, "_guess", lambda case: case.input_tokens % 47)
+    assert highest_rates(CASES) == usual
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_search_ends_at_the_same_rate_in_whatever_order_verdicts_come(seed: int) -> None:
+    """Even where a higher rate attains and a lower one does not."""
+    choice = Random(seed)
+    verdicts = [choice.random() < step / 40 for step in range(SPAN + 1)]
+    patient, hasty = _Search(guess=0), _Search(guess=choice.randrange(60))
+    while patient.open:
+        [step] = patient.ahead(1.0)
+        patient.learn(step, verdicts[step])
+    hasty.ahead(0.02)
+    while hasty.open:
+        step = choice.choice([step for step, verdict in hasty.known.items() if verdict is None and hasty.needs(step)])
+        hasty.learn(step, verdicts[step])
+        hasty.ahead(choice.random())
+    assert (hasty.attains, hasty.fails) == (patient.attains, patient.fails)
 
 
 def test_the_best_effort_rate_does_not_grow_a_queue_without_end() -> None:

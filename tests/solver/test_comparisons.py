@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from motley_solver import comparisons as module
 from motley_solver.comparisons import comparisons, on_one_type, with_comparisons
 from motley_solver.ilp import solve
 from motley_solver.plan import Infeasible, Plan
@@ -44,6 +45,27 @@ def test_one_type_alone_leaves_out_what_it_cannot_serve() -> None:
     alone = planned(on_one_type(question(), "A100"))
     assert alone.complete and alone.cost_per_hour == pytest.approx(8.0)
     assert [one.bucket for one in planned(on_one_type(question(), "L4")).unserved] == [LONG]
+
+
+def test_a_type_that_serves_nothing_has_no_cost_although_the_plan_serves_nothing_either() -> None:
+    stuck = model("stuck", {SHORT: 1.0}, configuration("L4", {SHORT: 0.0}), configuration("A100", {SHORT: 0.0}))
+    asked = problem([stuck], [pool("L4", 1.0), pool("A100", 4.0)])
+    found = comparisons(asked, planned(asked))
+    assert [one.cost_per_hour for one in found] == [None, None]
+    assert all(one.reason.startswith("cannot serve test/stuck 500+250: no GPU meets TPOT") for one in found)
+    idle = problem([model("idle", {SHORT: 0.0}, configuration("L4", {SHORT: 1.0}), min_replicas=1)], [pool("L4", 1.0)])
+    assert [one.cost_per_hour for one in comparisons(idle, planned(idle))] == [pytest.approx(1.0)]
+    nobody = problem([], [pool("L4", 1.0)])
+    assert comparisons(nobody, planned(nobody)) == ()
+
+
+def test_what_was_not_proven_in_time_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, plan = question(), planned(question())
+    alone = planned(on_one_type(asked, "A100"))
+    monkeypatch.setattr(module, "solve", lambda *_: replace(alone, proven=False))
+    assert [(one.reason, one.proven) for one in module.comparisons(asked, plan)] == [
+        ("not proven to be the cheapest on it", False)
+    ] * 2
 
 
 def test_pools_without_gpus_stay_in_every_comparison() -> None:

@@ -110,6 +110,24 @@ def test_what_is_not_served_does_not_hide_what_the_rest_costs() -> None:
     ] == pytest.approx(1.0)
 
 
+def test_what_all_models_together_would_need_is_enough_for_all() -> None:
+    stuck = model("stuck", {SHORT: 1.0}, configuration("H100", {SHORT: 0.0}))
+    first = model("first", {SHORT: 5.0}, L4, max_replicas=1, priority=1)
+    asked = problem([stuck, first, model("second", {SHORT: 3.0}, L4)], [pool("L4", 1.0, 2), pool("H100", 9.0)], 3.0)
+    remedy = found(asked).everything
+    assert remedy is not None
+    assert set(remedy.changes) == {
+        Change("stock", "L4", 2, 5),
+        Change("max_replicas", "test/first", 1, 3),
+        Change("budget", "", 3.0, 5.0),
+    }
+    for change in remedy.changes:
+        asked = changed(asked, change)
+    after = planned(asked)
+    assert ({one.model for one in after.unserved}, after.cost_per_hour) == ({"test/stuck"}, remedy.cost_per_hour)
+    assert found(problem([first], [pool("L4", 1.0, 9)])).everything is None  # of one model its conflict says it
+
+
 @pytest.mark.parametrize("name", FLEETS)
 def test_without_time_nothing_is_claimed_and_everything_is_listed(name: str) -> None:
     fleet = Explained(FLEETS[name]())

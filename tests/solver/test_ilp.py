@@ -152,21 +152,21 @@ def test_priority_goes_before_the_number_of_requests() -> None:
 def test_scarce_stock_is_named_with_its_pool() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 5.0}, l4)], [pool("L4", 1.0, 2)]))
-    assert plan.unserved[0].reason == "all nodes of pool L4 (2) are in use: raise its maximum or add a pool"
+    assert plan.unserved[0].reason == "all nodes of pool L4 (2) are in use: raise its maxNodes or add a pool"
 
 
 def test_the_budget_is_kept_and_named() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 5.0}, l4)], [pool("L4", 1.0)], budget=3.5))
     assert plan.cost_per_hour == 3.0
-    assert plan.unserved[0].reason.startswith("the budget 3.5 per hour leaves 0.5")
+    assert plan.unserved[0].reason.startswith("the budget of 3.50 per hour leaves 0.50")
 
 
 def test_max_replicas_is_kept_and_named() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 5.0}, l4, max_replicas=2)], [pool("L4", 1.0)]))
     assert plan.allocations[0].replicas == 2
-    assert plan.unserved[0].reason == "the model has its 2 replicas: raise maxReplicas"
+    assert plan.unserved[0].reason == "it has its maxReplicas of 2: raise maxReplicas"
 
 
 def test_min_replicas_stand_without_any_load_and_take_its_first_requests() -> None:
@@ -181,7 +181,7 @@ def test_a_bucket_no_gpu_can_serve_names_the_best_latency_and_leaves_the_rest_se
     l4 = configuration("L4", {SHORT: 1.0, LONG: 0.0}, best_effort={LONG: 0.5})
     plan = planned(problem([model("chat", {SHORT: 1.0, LONG: 1.0}, l4)], [pool("L4", 1.0)]))
     assert [(left.bucket, left.rate) for left in plan.unserved] == [(LONG, 1.0)]
-    assert plan.unserved[0].reason.startswith("no GPU meets TPOT 40 ms: at best 80 ms with L4-tp1; loosen slo.tpot")
+    assert plan.unserved[0].reason.startswith("no GPU meets TPOT 40 ms: at best 80 ms with L4; loosen slo.tpot")
     assert plan.models[0].served == pytest.approx(1.0)
 
 
@@ -199,7 +199,7 @@ def test_no_more_than_the_allowed_part_is_planned_outside_the_slo() -> None:
     plan = planned(problem([model("chat", {SHORT: 0.9, LONG: 0.1}, l4, attainment=0.99)], [pool("L4", 1.0)]))
     assert plan.unserved[0].rate == pytest.approx(0.09)
     assert plan.unserved[0].reason.startswith("no GPU meets TPOT")
-    assert plan.unserved[0].reason.endswith("at most 0.01 of the load may be outside the SLO")
+    assert plan.unserved[0].reason.endswith("at most 1% of the load may miss the SLO")
 
 
 def test_a_model_without_configurations_does_not_disturb_the_others() -> None:
@@ -208,14 +208,17 @@ def test_a_model_without_configurations_does_not_disturb_the_others() -> None:
     plan = planned(problem(models, [pool("L4", 1.0)]))
     assert counts(plan) == {("chat", "L4-tp1"): 1}
     assert [(left.model, left.reason) for left in plan.unserved] == [
-        ("test/lost", "no pool may run this model: add a GPUPool, or allow one in its placement")
+        (
+            "test/lost",
+            "no pool with nodes may run it: raise a maxNodes of 0, add a GPUPool, or allow one in its placement",
+        )
     ]
 
 
 def test_a_model_whose_pools_may_have_no_node_is_unserved_not_infeasible() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=1)], [pool("L4", 1.0, 0)]))
-    assert "pool L4 may have no node (max 0)" in plan.unserved[0].reason
+    assert "pool L4 may have no node" in plan.unserved[0].reason
 
 
 def test_a_replica_larger_than_any_node_is_unserved_with_both_sizes() -> None:
@@ -230,7 +233,7 @@ def test_min_replicas_beyond_the_stock_get_what_there_is_and_it_is_said() -> Non
     plan = planned(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=5)], [pool("L4", 1.0, 3)]))
     assert counts(plan) == {("chat", "L4-tp1"): 3}
     assert [(left.rate, left.reason) for left in plan.unserved] == [
-        (0.0, "minReplicas is 5, planned are 3: all nodes of pool L4 (3) are in use: raise its maximum or add a pool")
+        (0.0, "minReplicas is 5, planned are 3: all nodes of pool L4 (3) are in use: raise its maxNodes or add a pool")
     ]
 
 
@@ -252,7 +255,7 @@ def test_a_budget_below_the_minima_buys_what_it_can() -> None:
     l4 = configuration("L4", {SHORT: 1.0})
     plan = planned(problem([model("chat", {SHORT: 1.0}, l4, min_replicas=3)], [pool("L4", 2.0)], budget=5.0))
     assert counts(plan) == {("chat", "L4-tp1"): 2}
-    assert "the budget 5 per hour leaves 1" in plan.unserved[0].reason
+    assert "the budget of 5.00 per hour leaves 1.00" in plan.unserved[0].reason
 
 
 def test_a_hundred_models_on_three_nodes_are_planned_in_one_go() -> None:

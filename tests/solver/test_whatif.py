@@ -8,7 +8,7 @@ import pytest
 from motley_solver.ilp import solve
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem
-from motley_solver.whatif import Change, Question, Questions, allowing, as_served, changed, least, plenty
+from motley_solver.whatif import Change, Question, Questions, allowing, as_served, changed, plenty
 from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
 
 L4 = configuration("L4", {SHORT: 2.0, LONG: 0.5})
@@ -84,9 +84,15 @@ def test_configurations_are_forbidden_for_the_named_models_only() -> None:
     assert without.pools == two.pools
 
 
-@pytest.mark.parametrize("first", [3, 4, 5, 9])
-def test_the_least_number_that_holds_is_found(first: int) -> None:
-    assert least(3, 9, lambda number: number >= first) == first
+def test_latency_targets_are_worked_out_ahead_some_at_once_and_only_in_time() -> None:
+    said: list[int] = []
+    questions = Questions(monotonic() + 60, ahead=lambda changes: said.append(len(changes)))
+    changes = [Change("tpot", "test/chat", 1.0, 1.0 + i) for i in range(10)]
+    questions.work_ahead([Change("stock", "L4", 4, 5), *changes])
+    assert said == [8, 2]
+    Questions(monotonic(), ahead=lambda changes: said.append(0)).work_ahead(changes)
+    Questions(monotonic() + 60).work_ahead(changes)  # nobody does it
+    assert said == [8, 2]
 
 
 def test_what_is_asked_too_late_is_noted_and_not_even_formulated() -> None:

@@ -75,7 +75,7 @@ TABLE = """\
 Planned: 5.07 per hour (lower bound 5.07, proven optimal)
 
 MODEL          REPLICAS   GPU    TP   POOL   COST/H     SERVED   PREDICTED
-default/chat          2   L4      1   l4       5.07   4 of 4/s   SLO met (100% within, target 95%; Profile ±10%)
+default/chat          2   L4      1   l4       5.07   4 of 4/s   SLO met (100%, target 95%; Profile ±10%)
                       1   A100    1   a100
 
 POOL    GPU     NODES   PRICE/NODE-H   COST/H

@@ -1,10 +1,12 @@
-"""Whether the answer of `motley solve --melange` can be right, worked out from its input alone."""
+"""Whether the answer of `motley solve --melange` can be right, and for two types what it must cost, worked out from its
+input alone."""
 
 from collections.abc import Iterator
-from math import inf
+from fractions import Fraction
+from math import ceil, inf
 from typing import Any
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-9
 
 
 def contradictions(config: dict[str, Any], answer: dict[str, Any]) -> Iterator[str]:
@@ -34,3 +36,28 @@ def contradictions(config: dict[str, Any], answer: dict[str, Any]) -> Iterator[s
         yield f"the counts cost {cost}, not {answer['cost']}"
     if answer["lower_bound"] > answer["cost"]:
         yield f"the bound {answer['lower_bound']} is above the cost {answer['cost']}"
+
+
+def cheapest_of_two(config: dict[str, Any]) -> Fraction | float:
+    """In exact arithmetic: for each count of the first type, it takes what it saves most on, the other the rest."""
+    rates = [Fraction(share) * config["total_request_rate"] for share in config["workload_distribution"][0]]
+    costs = [Fraction(one["cost"]) for one in config["gpu_info"].values()]
+    caps = [one.get("max", inf) for one in config["gpu_info"].values()]
+    tputs = [one["tputs"][0] for one in config["gpu_info"].values()]
+    loads = [
+        tuple(rate / Fraction(t) if t else inf for t in both)
+        for rate, both in zip(rates, zip(*tputs, strict=True), strict=True)
+    ]
+    if any(load == (inf, inf) for load in loads):
+        return inf
+    loads.sort(key=lambda load: -1 if load[1] == inf else inf if load[0] == inf else load[0] / load[1])
+    best: Fraction | float = inf
+    for n in range(min(caps[0], ceil(sum(a for a, _ in loads if a < inf))) + 1):
+        room, rest = Fraction(n), Fraction(0)
+        for first, second in loads:
+            part = min(Fraction(1), room / first) if first < inf else Fraction(0)
+            room -= part * first if part else 0
+            rest += (1 - part) * second if part < 1 else 0
+        if rest < inf and ceil(rest * (1 - Fraction(1, 10**9))) <= caps[1]:
+            best = min(best, n * costs[0] + ceil(rest * (1 - Fraction(1, 10**9))) * costs[1])
+    return best

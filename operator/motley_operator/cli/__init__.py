@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import inf
 from typing import TYPE_CHECKING
 
 PLANNED, INVALID, INCOMPLETE, UNSOLVED = 0, 2, 3, 4
@@ -16,18 +17,20 @@ examples:
   {prog} plan -f models.yaml -f pools.yaml       what would run where, and what it would cost
   {prog} plan -f deploy/ --plot plan.html        and a picture of it
   {prog} plan -f deploy/ -o json                 every .yaml, .yml and .json file of a folder
-  kubectl get gpupools,models,profiles -A -o yaml | {prog} plan -f -
+  kubectl get fleets,gpupools,models,profiles -A -o yaml | {prog} plan -f -
                                                  plan anew for what a cluster declares
   {prog} solve --melange config.json -o json     the cheapest mix for an input of Mélange's solver
-  {prog} traffic trace.csv                        the traffic of a Model from a trace of requests
-  {prog} traffic --counters before.txt after.txt  or from what the routers counted
+  {prog} traffic trace.csv                       the traffic of a Model from a trace of requests
+  {prog} traffic --counters before.txt after.txt
+                                                 or from what the routers counted
   {prog} profile import a100.json --gpu A100-80GB --model config.json
                                                  a throughput table of Mélange or AIBrix as a Profile
 """
 _PLAN = """\
 Decide on which GPUs the Models run, from the files that kubectl applies and without a cluster: validate as the API
-server does, plan as the operator does, and print where everything runs, what it costs per hour, what each GPU type
-alone would cost, and what is not served and why.
+server does, plan as the operator does (and prefill and decode apart, where that is cheaper, which it does not deploy
+yet), and print where everything runs, what it costs per hour, what each GPU type alone would cost, and what is not
+served and why.
 """
 _EXIT = """\
 exit codes:
@@ -92,14 +95,20 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     prog = "kubectl motley" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "motley"
     options = _parser(prog).parse_args(arguments)
+    if sys.stdout is None:
+        print(f"{prog}: standard output is closed", file=sys.stderr)
+        return 1
     try:
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except OSError as error:  # of standard output: what reads files says itself what is wrong with them
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):  # whoever read the output has seen enough
+            return 141
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -318,9 +327,9 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 86400:
+    if not 0 < value < inf:
         raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, for example 20, not {text!r}")
-    return value
+    return min(value, 86400.0)
 
 
 def _version(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from motley_operator.cli.jsoninput import BadInput, key, kind_of, mapping, number, object_in, required, whole
+from motley_operator.cli.numbers import percent, significant
 
 Json = dict[str, Any]
 
@@ -85,15 +86,21 @@ def _text(value: Any, *where: str | int) -> None:
 
 
 def changes(earlier: Json, now: Json) -> Json:
-    """From the earlier report to this one; lists hold only what differs."""
+    """From the earlier report to this one; lists hold only what differs. Without a plan now nothing changes."""
+    inputs = list(_inputs(earlier, now))
+    now = now if _planned(now) else {**earlier, "costPerHour": None}
     return {
         "costPerHour": {"from": earlier["costPerHour"], "to": now["costPerHour"]},
-        "inputs": list(_inputs(earlier, now)),
+        "inputs": inputs,
         "served": _differing(_served(earlier), _served(now), ("model",)),
         "replicas": _differing(_replicas(earlier), _replicas(now), ("model", *_PLACE)),
         "nodes": _differing(_nodes(earlier), _nodes(now), ("pool",)),
         "shares": _differing(_shares(earlier), _shares(now), ("model", "inputTokens", "outputTokens", *_PLACE), _MOVED),
     }
+
+
+def _planned(report: Json) -> bool:
+    return report["costPerHour"] is not None
 
 
 _PLACE = ("pool", "tensorParallel", "role")
@@ -141,7 +148,7 @@ def _shares(report: Json) -> _Numbers:
 def _inputs(earlier: Json, now: Json) -> Iterator[Json]:
     """Which objects differ, and in what as far as the reports hold it. Without fingerprints only that can be told."""
     before, after = earlier.get("inputs", {}), now["inputs"]
-    said = dict(_said(earlier, now))
+    said = dict(_said(earlier, now)) if _planned(earlier) and _planned(now) else {}
     for name in sorted({*before, *after, *said}):
         if name in said:
             yield {"object": name, "change": said[name]}
@@ -199,7 +206,12 @@ def lines_of(found: Json) -> Iterator[str]:
     """The changes in sentences, why first."""
     inputs: Iterable[Json] = found["inputs"]
     yield from (f"Because: {one['object']} {one['change']}" for one in inputs)
-    yield from list(_of_plan(found)) or ["The plan stays the same."]
+    same = (
+        "The plan stays the same."
+        if found["costPerHour"]["to"] is not None
+        else "There is no plan: all stays as it is."
+    )
+    yield from list(_of_plan(found)) or [same]
 
 
 def _of_plan(found: Json) -> Iterator[str]:
@@ -207,12 +219,15 @@ def _of_plan(found: Json) -> Iterator[str]:
     if cost["from"] is not None and cost["to"] is not None and abs(cost["to"] - cost["from"]) >= 0.005:
         yield f"Cost per hour: {cost['from']:.2f} → {cost['to']:.2f} ({cost['to'] - cost['from']:+.2f})"
     yield from (f"Nodes of {one['pool']}: {one['from']} → {one['to']}" for one in found["nodes"])
-    yield from (f"{one['model']}: {one['from']:.4g} → {one['to']:.4g} requests/s served" for one in found["served"])
+    yield from (
+        f"{one['model']}: {significant(one['from'], 4)} → {significant(one['to'], 4)} requests/s served"
+        for one in found["served"]
+    )
     yield from (f"{one['model']}: replicas {_at(one)}: {one['from']} → {one['to']}" for one in found["replicas"])
     shares: list[Json] = found["shares"]
     for one in shares[:NAMED]:
         size = f"{one['inputTokens']}+{one['outputTokens']}"
-        yield f"{one['model']}: {size} {_at(one)}: {100 * one['from']:.0f}% → {100 * one['to']:.0f}%"
+        yield f"{one['model']}: {size} {_at(one)}: {percent(one['from'])} → {percent(one['to'])}"
     if len(shares) > NAMED:
         yield f"{len(shares) - NAMED} more shares move; -o json lists them"
 

@@ -35,6 +35,8 @@ def object_in(path: str) -> dict[str, Any]:
 
 def text_in(path: str) -> str:
     if path == "-":
+        if sys.stdin is None:
+            raise BadInput("standard input is closed")
         data = sys.stdin.buffer.read(MOST_BYTES + 1)
     else:
         with open(path, "rb") as stream:

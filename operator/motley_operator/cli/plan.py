@@ -6,10 +6,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import yaml
 
+from motley_operator import reasons
 from motley_operator.api import Model
 from motley_operator.cli import INCOMPLETE, INVALID, PLANNED, UNSOLVED, render, report
 from motley_operator.cli.against import changes, earlier_report
@@ -22,8 +25,12 @@ from motley_operator.cli.validate import Given, checked
 from motley_operator.cli.yamltree import Mistake
 from motley_operator.fleet import FleetView, fleet_view
 from motley_operator.formulation import Formulation, formulated
+from motley_operator.reasons import Finding
 from motley_operator.solving import Solver
 from motley_solver.plan import Plan
+
+NOTES = 5
+"""So many objects of other programs are named."""
 
 
 def run(
@@ -43,7 +50,7 @@ def run(
         return INVALID
     with progress() as tell:
         tell("Reading and checking the files")
-        given, mistakes = _read(paths)
+        given, shapeless, mistakes = _read(paths)
         if mistakes:
             for mistake in mistakes:
                 print(mistake, file=sys.stderr)
@@ -54,7 +61,7 @@ def run(
         tell("Looking for the cheapest plan")
         with standard_output_kept_clean():
             outcome = Solver(time_limit)(formulation.problem)
-        found = report.report(outcome, formulation, _refused(formulation, given))
+        found = report.report(outcome, formulation, _refused(formulation, given, shapeless))
         if explain and isinstance(outcome, Plan):
             tell("Asking what else could be, and what it would cost")
             with standard_output_kept_clean():
@@ -68,11 +75,13 @@ def run(
 
 
 def _drawing(path: str) -> Callable[[report.Json], bool]:
-    """What draws a report, asked for before anything is planned; BadInput where matplotlib is missing."""
+    """What draws a report, asked for before anything is planned; BadInput where matplotlib or the folder is missing."""
     try:
         from motley_operator.cli.plot import write
     except ImportError as error:
         raise BadInput(f"--plot: {error}; install it: pip install 'motley-fleet[plot]'") from error
+    if not Path(path).absolute().parent.is_dir():
+        raise BadInput(f"--plot: {path}: no such folder")
 
     def draw(found: report.Json) -> bool:
         if found["costPerHour"] is None:
@@ -93,16 +102,19 @@ def _formulated(view: FleetView) -> Formulation:
     return formulated(view, disaggregated=True)
 
 
-def _read(paths: Sequence[str]) -> tuple[list[Given], list[Mistake]]:
+def _read(paths: Sequence[str]) -> tuple[list[Given], dict[str, Mistake], list[Mistake]]:
+    """The objects, the Models among them whose shape is not known, and what is wrong with the files."""
     documents, unreadable = loaded(paths)
     result = checked(documents)
-    for note in result.skipped:
+    for note in result.skipped[:NOTES]:
         print(f"note: {note}", file=sys.stderr)
+    if len(result.skipped) > NOTES:
+        print(f"note: and {len(result.skipped) - NOTES} more objects of other programs were skipped", file=sys.stderr)
     given, shapeless = shaped(result.given)
-    mistakes = [*unreadable, *result.mistakes, *shapeless]
+    mistakes = [*unreadable, *result.mistakes]
     if not mistakes and not any(one.kind is Model for one in given):
         mistakes.append(Mistake(", ".join(paths), 0, "", "no Model in here, so there is nothing to plan"))
-    return given, mistakes
+    return given, shapeless, mistakes
 
 
 def _view(given: Iterable[Given], now: datetime) -> FleetView:
@@ -116,12 +128,16 @@ def _view(given: Iterable[Given], now: datetime) -> FleetView:
     return fleet_view(now, {plural: objects.get(plural, []) for plural in wanted})
 
 
-def _refused(formulation: Formulation, given: Iterable[Given]) -> Iterator[dict[str, Any]]:
+def _refused(
+    formulation: Formulation, given: Iterable[Given], shapeless: Mapping[str, Mistake]
+) -> Iterator[dict[str, Any]]:
     """Objects that take no part, and where in the files that can be mended."""
     for one in given:
         finding = formulation.findings.get(f"{one.kind.__name__} {one.key}")
         if finding is None:
             continue
+        if finding.reason == reasons.INSPECTING:  # nobody does that here
+            finding = Finding(reasons.INSPECTION_FAILED, f"spec.shape {shapeless[one.key].message}")
         field = re.match(r"spec(\.[A-Za-z]+)+", finding.message)
         yield {
             "kind": one.kind.__name__,
@@ -139,8 +155,6 @@ def _print(found: dict[str, Any], output: str) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     elif output == "yaml":
         print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
-    elif sys.stdout.isatty():
-        render.pretty(found)
     else:
-        print(render.plain(found))
+        print(render.plain(found, get_terminal_size().columns if sys.stdout.isatty() else None))
     sys.stdout.flush()

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch, Rectangle
 
-from motley_operator.cli.render import Table, headline, tables
+from motley_operator.cli.numbers import percent, significant
+from motley_operator.cli.render import Table, headline, sections, tables
 
 Json = dict[str, Any]
 
@@ -21,7 +22,8 @@ MOST_MODELS = 12
 """Those that cost most; the others are only counted."""
 _ACROSS = 3
 _WIDTH = 12.0  # inches
-_LARGE_GRID = 8  # sizes on an axis; beyond it there is no room to write into cells
+_HEIGHTS = 3.3, 7.0  # of a row of models, at least and at most
+_CHARACTER, _LINE = 0.077, 0.165  # inches that they take in a cell
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; then the same with hatching.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
@@ -55,16 +57,19 @@ def figure(report: Json) -> Figure:
     models = sorted((one for one in report["models"] if one["assignment"]), key=lambda one: -one["costPerHour"])
     shown = models[:MOST_MODELS]
     styles = _styles(report)
-    rows = -(-len(shown) // _ACROSS)
+    across = min(_ACROSS, len(shown)) or 1
+    rows = -(-len(shown) // across)
+    outputs = max((len({one["outputTokens"] for one in model["assignment"]}) for model in shown), default=1)
+    height = min(max(_HEIGHTS[0], 1.2 + 3.2 * _LINE * outputs), _HEIGHTS[1])
     bars = 1.3 + 0.36 * (1 + len(report["comparisons"]))
-    drawn = Figure(figsize=(_WIDTH, bars + 3.3 * rows + 0.5), layout="constrained")
+    drawn = Figure(figsize=(_WIDTH, bars + height * rows + 0.5), layout="constrained")
     drawn.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
     upper, *lower = drawn.subfigures(
-        2 if shown else 1, 1, height_ratios=[bars, 3.3 * rows] if shown else None, squeeze=False
+        2 if shown else 1, 1, height_ratios=[bars, height * rows] if shown else None, squeeze=False
     )[:, 0]
     _costs(upper.subplots(), report, styles)
     for part in lower:
-        _models(part, report, shown, len(models), styles)
+        _models(part, report, shown, len(models), styles, (rows, across), height)
     return drawn
 
 
@@ -139,12 +144,19 @@ def _saved(saving: float | None) -> str:
 # --- who serves what ---
 
 
-def _models(part: SubFigure, report: Json, shown: Sequence[Json], count: int, styles: dict[str, Style]) -> None:
-    rows = -(-len(shown) // _ACROSS)
+def _models(
+    part: SubFigure,
+    report: Json,
+    shown: Sequence[Json],
+    count: int,
+    styles: dict[str, Style],
+    places: tuple[int, int],
+    height: float,
+) -> None:
     gpus = {pool["pool"]: pool["gpu"] for pool in report["pools"]}
-    grids = list(part.subplots(rows, _ACROSS, squeeze=False).flat)
+    grids = list(part.subplots(*places, squeeze=False).flat)
     for axes, model in zip(grids, shown, strict=False):
-        _grid(axes, model, gpus, styles)
+        _grid(axes, model, gpus, styles, (_WIDTH / places[1] - 0.9, height - 1.2))
     for axes in grids[len(shown) :]:
         axes.axis("off")
     title = "which GPU serves which request size"
@@ -164,12 +176,15 @@ def _key(shown: Sequence[Json], gpus: dict[str, str], styles: dict[str, Style]) 
         yield Patch(label="split: prefill above, decode below", facecolor="none", edgecolor="none")
 
 
-def _grid(axes: Axes, model: Json, gpus: dict[str, str], styles: dict[str, Style]) -> None:
-    """A cell per request size; the parts of a cell are the GPU types that share it, as wide as their shares."""
+def _grid(axes: Axes, model: Json, gpus: dict[str, str], styles: dict[str, Style], inches: tuple[float, float]) -> None:
+    """A cell per request size; the parts of a cell are the GPU types that share it, as wide as their shares. What there
+    is no room for in a cell is not written."""
     buckets = model["assignment"]
     inputs = sorted({bucket["inputTokens"] for bucket in buckets})
     outputs = sorted({bucket["outputTokens"] for bucket in buckets})
-    written = len(inputs) <= _LARGE_GRID and len(outputs) <= _LARGE_GRID
+    characters = inches[0] / len(inputs) / _CHARACTER
+    lines = int(inches[1] / len(outputs) / _LINE)
+    written = characters >= 8 and lines >= 1
     axes.set_facecolor(_EMPTY)
     for bucket in buckets:
         x, y = inputs.index(bucket["inputTokens"]), outputs.index(bucket["outputTokens"])
@@ -177,16 +192,15 @@ def _grid(axes: Axes, model: Json, gpus: dict[str, str], styles: dict[str, Style
             left, bottom, width, height = box
             style = styles[gpus[share["pool"]]] if share else _UNSERVED
             axes.add_patch(Rectangle((x + left, y + bottom), width, height, **style))
-            room = 13 * width * _WIDTH / (_ACROSS * (len(inputs) + 1.2))  # characters
-            text = _said(share, gpus[share["pool"]], width, height, room) if share and written else ""
+            room = int(lines * height) - (1 if bottom == 0 else 0)  # the lowest line is the rate's
+            text = _said(share, gpus[share["pool"]], width, characters * width, room) if share and written else ""
             if text:
                 middle = (x + left + width / 2, y + bottom + height * 0.58)
                 plate = _PLATE if style["hatch"] else None
                 axes.text(*middle, text, ha="center", va="center", size=7.5, color=_ink(style), bbox=plate)
         if written:
-            axes.text(
-                x + 0.5, y + 0.07, f"{bucket['rate']:.3g}/s", ha="center", va="bottom", size=7, bbox=_PLATE, color=_INK
-            )
+            rate = f"{significant(bucket['rate'])}/s"
+            axes.text(x + 0.5, y + 0.07, rate, ha="center", va="bottom", size=7, bbox=_PLATE, color=_INK)
     axes.vlines(range(1, len(inputs)), 0, len(outputs), color="white", linewidth=2)
     axes.hlines(range(1, len(outputs)), 0, len(inputs), color="white", linewidth=2)
     axes.set_xlim(0, len(inputs))
@@ -196,8 +210,9 @@ def _grid(axes: Axes, model: Json, gpus: dict[str, str], styles: dict[str, Style
     axes.tick_params(length=0)
     axes.set_xlabel("input tokens", size=8)
     axes.set_ylabel("output tokens", size=8)
-    about = f"{model['served']:.3g} of {model['rate']:.3g} requests/s, {model['costPerHour']:.2f} per hour"
-    axes.set_title(f"{shorten(model['model'], 40, placeholder='…')}\n{about}", size=9, color=_INK)
+    served = f"{significant(model['served'])} of {significant(model['rate'])} requests/s"
+    about = f"{served}, {model['costPerHour']:.2f} per hour"
+    axes.set_title(f"{_end(model['model'], 40)}\n{about}", size=9, color=_INK)
     axes.spines[:].set_color("#CCCCCC")
 
 
@@ -225,16 +240,20 @@ def _left_out(bucket: Json) -> float:
     return float(1 - served) if bucket["rate"] and served < 1 - 1e-4 else 0.0
 
 
-def _said(share: Json, gpu: str, width: float, height: float, room: float) -> str:
+def _end(name: str, most: int) -> str:
+    """Of a name that is too long, by which it differs from others."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def _said(share: Json, gpu: str, width: float, characters: float, lines: int) -> str:
     """GPU type, its degree of tensor parallelism and its share, as far as there is room for them."""
     degree = f" TP{share['tensorParallel']}" if share["tensorParallel"] > 1 else ""
-    lines = [f"{gpu}{degree}", f"{width:.0%}" if width < 0.995 else ""]
-    fitting = [line for line in lines if line and len(line) <= room]
-    return "\n".join(fitting if height == 1 else fitting[:1])
+    parts = [f"{gpu}{degree}", percent(width) if width < 0.995 else ""]
+    return "\n".join([part for part in parts if part and len(part) <= characters][: max(0, lines)])
 
 
 def _tokens(count: int) -> str:
-    return f"{count / 1000:g}k" if count >= 1000 and count % 100 == 0 else str(count)
+    return f"{count / 1000:g}k" if count >= 1000 and count % 10 == 0 else str(count)
 
 
 # --- the page ---
@@ -250,10 +269,13 @@ svg {{ max-width: 100%; height: auto; font-family: "DejaVu Sans", Verdana, sans-
 table {{ border-collapse: collapse; margin: 1.5em 0; font-size: 13px }}
 th, td {{ text-align: left; padding: .25em .9em .25em 0; border-bottom: 1px solid #ddd; vertical-align: top }}
 .number {{ text-align: right }}
+p {{ margin: .2em 0 }}
+.in {{ margin-left: 1.5em }}
 </style>
 <h1>{title}</h1>
 {image}
 {tables}
+{said}
 </html>
 """
 
@@ -263,7 +285,14 @@ def _page(report: Json, svg: str) -> str:
         title=escape(headline(report)),
         image=svg[svg.index("<svg") :],
         tables="\n".join(map(_html, tables(report))),
+        said="\n".join(_paragraphs(title, lines) for title, lines in sections(report)),
     )
+
+
+def _paragraphs(title: str, lines: Iterable[str]) -> str:
+    """What is indented in a terminal is indented here."""
+    said = (f"<p{' class=in' if line.startswith(' ') else ''}>{escape(line.strip())}</p>" for line in lines)
+    return "\n".join([f"<h2>{escape(title)}</h2>", *said])
 
 
 def _html(table: Table) -> str:

@@ -171,7 +171,7 @@ def _subject(path: str) -> Subject:
             raise BadInput(f"--model: {path}: {error}") from error
     found = checked(documents)
     given, shapeless = shaped(one for one in found.given if one.kind is Model)
-    for mistake in (*found.mistakes, *shapeless):
+    for mistake in (*found.mistakes, *shapeless.values()):
         raise BadInput(f"--model: {mistake}")
     if len(given) != 1:
         raise BadInput(f"--model: {path}: holds {len(given)} Models; give a file with one")

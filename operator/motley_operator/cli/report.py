@@ -134,5 +134,5 @@ def _model(spec: PlanSpec, summary: ModelSummary, formulation: Formulation) -> J
 
 def _comparison(one: Mapping[str, Any], cost: float) -> Json:
     alone = one.get("costPerHour")
-    saving = round(1 - cost / alone, 6) if alone else None
+    saving = round(1 - cost / alone, 6) + 0.0 if alone else None  # a negative zero would be shown
     return {"gpu": one["gpu"], "costPerHour": alone, "saving": saving, "reason": one.get("reason", "")}

@@ -1,15 +1,18 @@
 """What an Explanation says, in sentences for people who run a platform. All its words are made here; what they say was
 solved elsewhere, and nothing is computed here but units."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from motley_operator.cli.numbers import percent, significant
 from motley_solver.choices import Choice, Option
-from motley_solver.conflicts import Conflict, Limit, Remedy
+from motley_solver.conflicts import Conflict
 from motley_solver.explain import LOOSER, Alternative, Explanation, Placement, Saving
+from motley_solver.limits import Limit
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem, Shortfall, Slo
+from motley_solver.remedies import Remedy
 from motley_solver.whatif import Change, Question
 
 _NAMED = 6
@@ -19,16 +22,21 @@ _NOTHING = 1e-4
 
 
 def sections(
-    found: Explanation, problem: Problem, plan: Plan, slos: Mapping[str, Slo]
+    found: Explanation,
+    problem: Problem,
+    plan: Plan,
+    slos: Mapping[str, Slo],
+    measured: Collection[tuple[str, str]] = (),
 ) -> Iterator[tuple[str, list[str]]]:
-    """(title, lines) in the order in which a person asks; `slos` by model."""
-    words = _Words(problem, plan, slos)
-    yield "Not served, and what would help", [line for one in found.conflicts for line in words.conflict(one)]
+    """(title, lines) in the order in which a person asks; `slos` by model. `measured`: (model, configuration) of which
+    only throughputs at one SLO are known."""
+    words = _Words(problem, plan, slos, measured)
+    yield "Not served, and what would help", [*words.together(found.everything), *words.conflicts(found.conflicts)]
     part = "" if plan.complete else ", for what is served"
     yield f"What binds{part}", list(words.savings(found.savings))
     yield f"Next best plan{part}", list(words.alternatives(found.alternatives))
     yield "Why it runs there", list(words.reasons(found))
-    yield f"Not answered in {found.seconds:.0f} s", [_several(map(_asked, found.unanswered))] * bool(found.unanswered)
+    yield "Not answered within the time limit", [_several(map(_asked, found.unanswered))] * bool(found.unanswered)
 
 
 def longer(target: float, factor: float) -> float:
@@ -68,23 +76,29 @@ class _Words:
     problem: Problem
     plan: Plan
     slos: Mapping[str, Slo]
+    measured: Collection[tuple[str, str]]
 
     # what binds
 
     def savings(self, savings: Iterable[Saving]) -> Iterator[str]:
         """The dearest first; stock that is used up is named even where more of it would not help."""
         idle: dict[str, list[str]] = {}
+        fixed = {one.model for one in self.plan.allocations if (one.model, one.configuration) in self.measured}
         for one in sorted(savings, key=lambda one: -one.per_hour):
             proof = "" if one.proven else " (not proven)"
             if one.per_hour >= _NOTHING:
                 yield f"{self._bound(one.change)} would save {_money(one.per_hour)} per hour{proof}."
             elif one.change.kind in ("ttft", "tpot"):
-                idle.setdefault(one.change.name, []).append(one.change.kind.upper())
+                if one.change.name not in fixed:
+                    idle.setdefault(one.change.name, []).append(one.change.kind.upper())
             elif one.change.kind in ("stock", "max_replicas"):
                 yield f"{self._bound(one.change)} would save nothing{proof}."
         if idle:
             names = _several(f"{name} ({', '.join(targets)})" for name, targets in idle.items())
             yield f"Targets {100 * (LOOSER - 1):.0f}% looser would save nothing for {names}."
+        if fixed:
+            names = _several(sorted(fixed))
+            yield f"What looser targets would save for {names} is not known: throughputs were measured at one SLO."
 
     def _bound(self, change: Change) -> str:
         name = change.name
@@ -97,10 +111,11 @@ class _Words:
             case "min_replicas":
                 return f"{name} is kept at its minReplicas of {change.now:.0f}; without it the fleet"
             case "survivability":
-                return f"{100 * change.now:.3g}% of {name} must outlive any one spot pool; without this the fleet"
-            case "ttft" | "tpot":
-                percent = f"{100 * (change.to - 1):.0f}% looser"
-                return f"{change.kind.upper()} binds {name}: {percent} ({self._target(change)})"
+                kept = f"{percent(change.now)} of its load when any one Spot pool is lost"
+                return f"{name} must keep {kept}; without this the fleet"
+            case "ttft" | "tpot" | "slo":
+                looser = f"{100 * (change.to - 1):.0f}% looser"
+                return f"{change.kind.upper()} binds {name}: {looser} ({self._target(change)})"
             case "budget":
                 return f"The budget of {_money(change.now)}; {_money(change.to)}"
 
@@ -109,16 +124,20 @@ class _Words:
         return ", per 1000 input tokens ".join(" → ".join(part[1:]) for part in self._parts(change))
 
     def _loosened(self, change: Change) -> str:
-        parts = self._parts(change)
-        return " and ".join(f"slo.{name} of {change.name} from {now} to {to}" for name, now, to in parts)
+        (name, now, to), *others = self._parts(change)
+        first = f"slo.{name} of {change.name} from {now} to {to}"
+        return " and ".join([first, *(f"slo.{name} from {now} to {to}" for name, now, to in others)])
 
     def _parts(self, change: Change) -> Iterator[tuple[str, str, str]]:
         """(field, now, to) of a target's parts."""
         slo = self.slos[change.name]
-        per_thousand = ("ttftPerThousandInputTokens", slo.ttft_seconds_per_1k_input)
-        ttft = [("ttft", slo.ttft_seconds_base), per_thousand]
-        for name, target in [("tpot", slo.tpot_seconds)] if change.kind == "tpot" else ttft:
-            if target > 0:
+        targets = {
+            "ttft": slo.ttft_seconds_base,
+            "ttftPerThousandInputTokens": slo.ttft_seconds_per_1k_input,
+            "tpot": slo.tpot_seconds,
+        }
+        for name, target in targets.items():
+            if target > 0 and (change.kind == "slo" or name.startswith(change.kind)):
                 yield name, _time(longer(target, change.now)), _time(longer(target, change.to))
 
     # the next best
@@ -128,25 +147,33 @@ class _Words:
             without = f"without {_without(one.without, one.gpu)}"
             proof = "" if one.proven else " (not proven)"
             if one.cost_per_hour is None:
-                yield f"{_started(without)} part of {_several(one.unserved)} cannot be served{proof}."
+                yield f"{_started(without)} not all of {_several(one.unserved)} can {self._verb(one.unserved)}{proof}."
                 continue
             nodes = _several(f"{_count(node.nodes, 'node')} of {node.pool}" for node in one.nodes)
-            more = f"{_money(one.extra_per_hour)} more" if one.extra_per_hour >= _NOTHING else "as good"
+            more = f"{_money(one.extra_per_hour)} more" if one.extra_per_hour >= _NOTHING else "no more"
             start = f"The next best is {without}" if index == 0 else _started(without)
             yield f"{start}: {_money(one.cost_per_hour)} per hour, {more}{proof}, with {nodes}."
+
+    def _verb(self, models: Iterable[str]) -> str:
+        """Replicas without traffic only run."""
+        rates = {model.name: model.rate for model in self.problem.models}
+        return "be served" if any(rates[name] for name in models) else "run"
 
     # why there
 
     def reasons(self, found: Explanation) -> Iterator[str]:
         if found.choices:
-            yield "Prices are per million tokens of a replica that is kept busy; in brackets is what limits its rate."
+            yield (
+                "Sizes are input+output tokens. Prices are per million tokens of a replica that is kept busy; "
+                "in brackets is what limits its rate."
+            )
         for model in self.problem.models:
             mine = [one for one in found.choices if one.model == model.name]
             if not mine:
                 continue
             sizes = sum(load.rate > 0 for load in model.buckets)
-            yield f"{model.name}" + (f" (its {len(mine)} largest sizes of {sizes})" if sizes > len(mine) else "")
-            yield from (f"  {one.bucket}, {one.rate:.3g}/s: {self._choice(one)}" for one in mine)
+            yield f"{model.name}" + (f" (the {len(mine)} most frequent of {sizes} sizes)" if sizes > len(mine) else "")
+            yield from (f"  {one.bucket}, {significant(one.rate)}/s: {self._choice(one)}" for one in mine)
             yield from (f"  {line}" for line in self._together(mine, found.placements))
 
     def _choice(self, choice: Choice) -> str:
@@ -157,14 +184,15 @@ class _Words:
         left = 1 - sum(one.share for one in used if one.role != "decode")
         parts = [", ".join([*map(self._used, used), *_left(left)]) + _both(used)]
         if able:
-            parts.append("instead of " if used else "possible on ")
-            parts[-1] += _several(f"{self._named(one)} at {_price(one)}" for one in able)
+            parts.append("could run on " + _several(f"{self._named(one)} at {_price(one)}" for one in able))
         if lacking:
-            parts.append("not " + _several(f"{gpu} ({_lack(one.shortfall)})" for gpu, one in sorted(lacking.items())))
+            parts.append(
+                "not on " + _several(f"{gpu} ({_lack(one.shortfall)})" for gpu, one in sorted(lacking.items()))
+            )
         return "; ".join(parts)
 
     def _used(self, one: Option) -> str:
-        share = "" if one.share > 0.9995 else f"{100 * one.share:.0f}% "
+        share = "" if one.share > 0.9995 else f"{percent(one.share)} "
         outside = "" if one.within_slo else ", outside the SLO"
         limit = f" ({_LIMITS[one.limited_by]})" if one.limited_by else ""
         return f"{share}{self._named(one)} at {_price(one)}{limit}{outside}"
@@ -187,11 +215,10 @@ class _Words:
         cheaper = _cheaper(choices)
         scarce = sorted(cheaper.keys() & full.keys() - own)
         for pool in scarce:
-            yield f"{self._named(cheaper[pool])} is cheaper, but {self._all_used(pool, full[pool])}."
+            yield f"{self._named(cheaper[pool])} would be cheaper per token, but {self._all_used(pool, full[pool])}."
         rest = [self._named(cheaper[pool]) for pool in sorted(cheaper) if pool not in scarce]
         if rest and self.plan.proven:
-            are = "is" if len(rest) == 1 else "are"
-            yield f"{_several(rest)} {are} cheaper when kept busy, but the fleet would not be."
+            yield f"Kept busy, {_several(rest)} would be cheaper per token, but the fleet as a whole would not be."
         for one in placements:
             if one.model == choices[0].model:
                 yield _moved(one)
@@ -208,10 +235,17 @@ class _Words:
 
     # what is not served
 
-    def conflict(self, one: Conflict) -> Iterator[str]:
+    def together(self, remedy: Remedy | None) -> Iterator[str]:
+        if remedy:
+            yield f"Enough for all models together would be to {self._remedy(remedy)}."
+
+    def conflicts(self, found: Iterable[Conflict]) -> Iterator[str]:
+        for one in found:
+            yield from self._conflict(one)
+
+    def _conflict(self, one: Conflict) -> Iterator[str]:
         sizes = _several(map(str, one.buckets))
-        rate = f"{one.rate:.3g}/s of " if one.rate else ""
-        yield f"{one.model}: {rate}{sizes}"
+        yield f"{one.model}: {significant(one.rate)}/s of {sizes}" if one.rate else f"{one.model}: its minReplicas"
         if one.limits is None:
             yield "  What is in the way was not found out."
         elif one.limits:
@@ -232,7 +266,7 @@ class _Words:
             case "max_replicas":
                 return f"its maxReplicas of {limit.value:.0f}"
             case "survivability":
-                return f"its survivability: {100 * limit.value:.3g}% must outlive any one spot pool"
+                return f"its survivability of {limit.value:g}"
             case "slo":
                 return "its latency targets"
             case "others":
@@ -243,11 +277,12 @@ class _Words:
         higher = [name for name in limit.models if priority[name] > priority[limit.name]]
         if len(higher) < len(limit.models):
             return f" ({_several(higher)} first, by priority)" if higher else ""
-        return ", first by priority"
+        return ", which goes first by priority"
 
     def _remedy(self, remedy: Remedy) -> str:
         changes = " and ".join(map(self._change, remedy.changes))
-        return f"{changes} (the fleet would then cost {_money(remedy.cost_per_hour)} per hour)"
+        less = "" if remedy.least else "; less may be enough"
+        return f"{changes} (the fleet would then cost {_money(remedy.cost_per_hour)} per hour{less})"
 
     def _change(self, change: Change) -> str:
         match change.kind:
@@ -261,7 +296,7 @@ class _Words:
                 return f"lower minReplicas of {change.name} from {change.now:.0f} to {change.to:.0f}"
             case "survivability":
                 return f"lower survivability of {change.name} from {change.now:g} to {change.to:g}"
-            case "ttft" | "tpot":
+            case "ttft" | "tpot" | "slo":
                 return f"loosen {self._loosened(change)}"
 
 
@@ -274,7 +309,7 @@ def _both(used: Iterable[Option]) -> str:
 
 
 def _left(share: float) -> list[str]:
-    return [] if share < 1e-6 else ["not served"] if share > 1 - 1e-6 else [f"{100 * share:.0f}% not served"]
+    return [] if share < 1e-6 else ["not served"] if share > 1 - 1e-6 else [f"{percent(share)} not served"]
 
 
 def _price(option: Option) -> str:
@@ -322,7 +357,7 @@ def _lack(shortfall: Shortfall | None) -> str:
 
 
 def _without(what: str, gpu: str) -> str:
-    return {"disaggregation": "splitting prefill and decode", "spot": "spot nodes"}.get(what, gpu)
+    return {"disaggregation": "splitting prefill and decode", "spot": "Spot nodes"}.get(what, gpu)
 
 
 _KINDS = {
@@ -346,4 +381,4 @@ def _asked(question: Question) -> str:
         case "conflict":
             return f"what is in the way of {question.name}"
         case "remedy":
-            return f"what would help {question.name}"
+            return f"what else would help {question.name or 'all models'}"

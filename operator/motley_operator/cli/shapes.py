@@ -10,10 +10,10 @@ from motley_operator.cli.yamltree import Mistake
 from motley_solver.hardware import shape_of_config
 
 
-def shaped(given: Iterable[Given]) -> tuple[list[Given], list[Mistake]]:
-    """The objects, Models with a shape in `status` as after an inspection; a mistake where that is not possible."""
+def shaped(given: Iterable[Given]) -> tuple[list[Given], dict[str, Mistake]]:
+    """The objects, Models with a shape in `status` as after an inspection; by key those where that is not possible."""
     objects: list[Given] = []
-    mistakes: list[Mistake] = []
+    shapeless: dict[str, Mistake] = {}
     for one in given:
         if one.kind is not Model or "shape" in one.value["spec"] or "shape" in one.value.get("status", {}):
             objects.append(one)
@@ -22,11 +22,12 @@ def shaped(given: Iterable[Given]) -> tuple[list[Given], list[Mistake]]:
             shape = _local_shape(one.value["spec"]["source"]["uri"])
         except (OSError, ValueError) as error:
             message = f"is missing and cannot be read here: {error}; add it, or let a cluster inspect the model"
-            mistakes.append(one.document.mistake(("spec", "shape"), message))
+            shapeless[one.key] = one.document.mistake(("spec", "shape"), message)
+            objects.append(one)
             continue
         status = {**one.value.get("status", {}), "shape": shape.to_json()}
         objects.append(Given(one.kind, one.key, {**one.value, "status": status}, one.document))
-    return objects, mistakes
+    return objects, shapeless
 
 
 def _local_shape(uri: str) -> Shape:

@@ -14,7 +14,7 @@ Variable: TypeAlias = pulp.LpVariable
 Row: TypeAlias = pulp.LpConstraint
 Terms = list[tuple[Variable, float]]  # a linear expression; a variable may occur more than once
 
-_TOLERANCE = 1e-9  # HiGHS's own 1e-6 loses small loads
+_TOLERANCE = 1e-8  # HiGHS's own 1e-6 loses small loads; at 1e-9, its least coefficient, it proves what is not so
 _FEW = 24  # whole variables, up to which a program is solved lean
 _LEAN = {  # for small programs: what HiGHS tries on large ones costs more than it saves here (all but its feasibility
     # jump: without a first solution it has not ended, nor kept its time limit, on counts of millions)

@@ -4,6 +4,7 @@ It knows neither nodes nor what they cost; those who call it say what else a rep
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from motley_solver.ilp.program import EQ, GE, LE, Program, Terms, Variable
 from motley_solver.packing import per_node, size_of
@@ -14,6 +15,7 @@ from motley_solver.switching import Place, running_replicas, starting_cost
 from motley_solver.workload import Bucket
 
 _TINY_LOAD = 1e-7  # replicas; HiGHS drops smaller coefficients, so smaller loads are planned as this much
+_LEAST_SHARE = 1e-8  # of a bucket, that replicas are taken to serve at least, for the same reason
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,33 @@ class Kind:
     members: tuple[tuple[Configuration, tuple[Pool, ...]], ...]  # with the pools that have room
 
 
+class Flow(NamedTuple):
+    """The share of a bucket that a kind serves: a part of the most that all its replicas could. So no coefficient is
+    larger than replicas are many; wide ones mislead the solver, up to proofs of what is not so."""
+
+    variable: Variable  # from 0 to 1
+    most: float  # the share at 1
+
+    @property
+    def share(self) -> float:
+        return (self.variable.varValue or 0.0) * self.most
+
+
 @dataclass(frozen=True)
 class Serving:
-    """The variables of one model. A flow is the share of a bucket that a kind serves."""
+    """The variables of one model."""
 
     model: ModelDemand
     kinds: tuple[Kind, ...]
     replicas: dict[Place, Variable] = field(default_factory=dict)
-    flows: dict[tuple[Bucket, int], Variable] = field(default_factory=dict)  # (bucket, index of the kind)
-    survivals: dict[str, dict[tuple[Bucket, int], Variable]] = field(default_factory=dict)  # by spot pool that is lost
+    flows: dict[tuple[Bucket, int], Flow] = field(default_factory=dict)  # (bucket, index of the kind)
+    survivals: dict[str, dict[tuple[Bucket, int], Flow]] = field(default_factory=dict)  # by spot pool that is lost
     missing: list[Variable] = field(default_factory=list)  # replicas below the minimum, where that is allowed
 
     def served(self) -> Terms:
         """The fraction of the model's requests that is served."""
         rates = {load.bucket: load.rate / self.model.rate for load in self.model.buckets if load.rate > 0}
-        return [(v, rates[bucket]) for (bucket, k), v in self.flows.items() if self.kinds[k].role != "decode"]
+        return [(f.variable, rates[b] * f.most) for (b, k), f in self.flows.items() if self.kinds[k].role != "decode"]
 
 
 def kinds_of(problem: Problem, model: ModelDemand) -> tuple[Kind, ...]:
@@ -123,7 +137,7 @@ def add_serving(
             survival = serving.survivals.setdefault(pool.name, {})
             rest = flows.add(survival, 1.0, lost=pool.name)
             for bucket, terms in sums.items():
-                floor = [(variable, -model.survivability) for variable, _ in terms]
+                floor = [(variable, -model.survivability * most) for variable, most in terms]
                 program.require([*rest.get(bucket, []), *floor], EQ, 0)
     return serving
 
@@ -174,25 +188,29 @@ class _Flows:
         self.slack: Terms = [] if overload is None else [(overload, -1.0)]
         self.loads = [load for load in serving.model.buckets if load.rate > 0]
 
-    def add(self, flows: dict[tuple[Bucket, int], Variable], factor: float, lost: str = "") -> dict[Bucket, Terms]:
+    def add(self, flows: dict[tuple[Bucket, int], Flow], factor: float, lost: str = "") -> dict[Bucket, Terms]:
         """Returns per bucket what adds up to its served share."""
         sums: dict[Bucket, Terms] = defaultdict(list)
         balance: dict[tuple[Bucket, Group], Terms] = defaultdict(list)
         outside: Terms = []
         for index, kind in enumerate(self.serving.kinds):
             replicas = _replicas_of(self.serving, kind, lost)
+            most = sum(variable.upBound for variable, _ in replicas)
             work: Terms = []
             for load, (rate, late) in zip(self.loads, kind.rates, strict=True):
                 if rate <= 0 or not replicas:
                     continue
-                flow = flows[load.bucket, index] = self.program.variable(1, whole=False)
-                work.append((flow, max(_TINY_LOAD, load.rate * factor / rate)))
+                needed = max(_TINY_LOAD, load.rate * factor / rate)
+                share = 1.0 if self.slack else max(_LEAST_SHARE, min(1.0, most / needed))
+                flow = self.program.variable(1, whole=False)
+                flows[load.bucket, index] = Flow(flow, share)
+                work.append((flow, needed * share))
                 if kind.role != "decode":
-                    sums[load.bucket].append((flow, 1.0))
+                    sums[load.bucket].append((flow, share))
                 if kind.role != "aggregated":
-                    balance[load.bucket, kind.group].append((flow, 1.0 if kind.role == "prefill" else -1.0))
+                    balance[load.bucket, kind.group].append((flow, share if kind.role == "prefill" else -share))
                 if late > 0:
-                    outside.append((flow, load.rate * late / self.serving.model.rate))
+                    outside.append((flow, share * late * load.rate / self.serving.model.rate))
             self._require_work(work, replicas)
         for terms in balance.values():
             self.program.require(terms, EQ, 0)
@@ -237,7 +255,7 @@ def changes(serving: Serving, beyond: Mapping[Place, Variable]) -> Terms:
 
 
 def shares_of(
-    serving: Serving, flows: Mapping[tuple[Bucket, int], Variable], lost: str = ""
+    serving: Serving, flows: Mapping[tuple[Bucket, int], Flow], lost: str = ""
 ) -> Iterable[tuple[Bucket, str, float]]:
     """(bucket, configuration, share): a kind's flow is shared out by the replicas of its configurations."""
     for index, kind in enumerate(serving.kinds):
@@ -249,6 +267,5 @@ def shares_of(
         if not total:  # a load within the tolerance of none
             counts, total = {kind.members[0][0].key: 1}, 1
         for (bucket, k), flow in flows.items():
-            share = flow.varValue or 0.0
-            if k == index and share > 0:
-                yield from ((bucket, key, share * count / total) for key, count in counts.items() if count)
+            if k == index and flow.share > 0:
+                yield from ((bucket, key, flow.share * count / total) for key, count in counts.items() if count)

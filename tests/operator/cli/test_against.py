@@ -174,3 +174,23 @@ def test_a_changed_input_that_leaves_the_plan_as_it_is_is_said_with_that() -> No
     nothing = {"costPerHour": {"from": 8.0, "to": 8.0}, "served": [], "replicas": [], "nodes": [], "shares": []}
     said = lines_of({**nothing, "inputs": [{"object": "Model default/chat", "change": "changed"}]})
     assert list(said) == ["Because: Model default/chat changed", "The plan stays the same."]
+
+
+def test_without_a_plan_nothing_changes_and_nothing_is_said_to_be_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], current: Json
+) -> None:
+    none = changed(EXAMPLE, '{headroom: "0"}', '{headroom: "0", budgetPerHour: "1"}').replace(
+        "  maxNodes: 4\n", "  maxNodes: 4\n  capacityType: Reserved\n"
+    )
+    ran = against(tmp_path, capsys, current, none)
+    assert ran.out.startswith("Infeasible: ")
+    assert ran.out[ran.out.index("CHANGES") :].splitlines() == [
+        "CHANGES",
+        "Because: Fleet changed",
+        "Because: GPUPool a100 changed",
+        "Because: GPUPool l4 changed",
+        "There is no plan: all stays as it is.",
+    ]
+    without = Ran(capsys, "plan", "-o", "json", "-f", written(tmp_path, none)).report
+    again = against(tmp_path, capsys, without, EXAMPLE)
+    assert "added" not in again.out and "Nodes of a100: 0 → 1" in again.out

@@ -1,17 +1,21 @@
 """`motley plan --explain`: sentences in the table, numbers in JSON, and latency targets that are really loosened."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 from bad_objects import changed
-from commandline import EXAMPLE, TABLE, Ran, written
+from commandline import CHAT, EXAMPLE, FLEET, POOLS, TABLE, Ran, written
 from fleets import A100, model, pool, view_of
 
-from motley_operator.cli.explain import loosened
+from motley_operator.cli.explain import ahead, loosened
 from motley_operator.cli.sentences import longer
 from motley_operator.fleet import FleetView
 from motley_operator.formulation import Formulation, formulated
+from motley_solver import capacity
+from motley_solver.attainment import Case
+from motley_solver.whatif import Change
 
 
 def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,8 +24,19 @@ def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.Captu
     assert ran.out.startswith(TABLE)
     after = ran.out.split("\n\nWHAT BINDS\n")[1]
     assert "The next best is without L4: 7.34 per hour, 2.27 more, with 2 nodes of a100." in after
-    assert "Without A100 part of default/chat cannot be served." in after
-    assert "  4000+200, 1/s: A100 at 0.243 (speed and memory); not L4 (no profile)" in after
+    assert "Without A100 not all of default/chat can be served." in after
+    assert "  4000+200, 1/s: A100 at 0.243; not on L4 (no profile)" in after
+
+
+def test_of_throughputs_that_were_measured_at_one_slo_nothing_is_said_about_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, EXAMPLE)).out
+    assert "What looser targets would save for default/chat is not known" in said
+    assert "Targets 10% looser" not in said
+    estimated = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, POOLS + CHAT + FLEET)).out
+    assert "not known" not in estimated
+    assert "Targets 10% looser" in estimated or " binds default/chat" in estimated
 
 
 def test_json_and_yaml_hold_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +48,7 @@ def test_json_and_yaml_hold_the_numbers(tmp_path: Path, capsys: pytest.CaptureFi
     assert {one["change"]["kind"] for one in found["savings"]} >= {"ttft", "tpot"}
     (short, long) = found["choices"]
     assert short["bucket"] == {"inputTokens": 100, "outputTokens": 100}
-    assert [one["limitedBy"] for one in long["options"] if one["share"]] == ["engine"]
+    assert [one["limitedBy"] for one in long["options"] if one["share"]] == [""]  # a throughput was measured, no more
     assert found["conflicts"] == found["unanswered"] == []
     assert [one["title"] for one in found["text"]] == ["What binds", "Next best plan", "Why it runs there"]
     as_yaml = yaml.safe_load(Ran(capsys, "plan", "--explain", "-o", "yaml", "-f", file).out)["explanation"]
@@ -78,6 +93,27 @@ def test_a_looser_target_is_formulated_anew_for_that_model_alone() -> None:
         {"team/chat": ("1500ms", "375ms", "45ms"), "team/other": as_given},
         {"team/chat": ("1s", "250ms", "50ms"), "team/other": as_given},
     ]
+
+
+def test_what_was_worked_out_ahead_is_not_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    replayed: list[int] = []
+    highest = capacity.highest_rates
+
+    def counted(cases: Sequence[Case]) -> list[float]:
+        replayed.append(len(cases))
+        return list(highest(cases))
+
+    monkeypatch.setattr(capacity, "highest_rates", counted)
+    slo = {"ttft": "1s", "tpot": "47ms"}
+    fleet = view_of(
+        model("chat", {"slo": slo}), model("other", {"slo": slo, "servedName": "other"}), pool("a100", A100)
+    )
+    assert formulated(fleet).problem.models
+    names = [one.key for one in fleet.models]
+    ahead(fleet, formulated)([Change("tpot", name, 1.0, 1.37) for name in names])
+    before = sum(replayed)
+    assert all(loosened(fleet, formulated)(name, "tpot", 1.37) for name in names)
+    assert sum(replayed) == before > 0
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ def test_bad_input_exits_with_2(case: Any, tmp_path: Path, capsys: pytest.Captur
     assert case.field in ran.err
 
 
+def test_of_many_objects_of_other_programs_a_few_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = "".join(f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: a{i}}}\n" for i in range(30))
+    ran = Ran(capsys, "plan", "-f", written(tmp_path, EXAMPLE + others))
+    assert (ran.code, len(ran.err.splitlines())) == (0, 6)
+    assert ran.err.splitlines()[-1] == "note: and 25 more objects of other programs were skipped"
+
+
 def test_files_without_a_model_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n")
     ran = Ran(capsys, "plan", "-f", file)
@@ -123,7 +130,8 @@ def test_an_unknown_gpu_is_shown_with_its_place(tmp_path: Path, capsys: pytest.C
     ran = Ran(capsys, "plan", "-f", file)
     assert ran.code == 3
     line = file.read_text().splitlines().index("  gpu: L5") + 1
-    assert f"GPUPool l5   {file}:{line}   UnknownGPU   spec.gpu: unknown type 'L5'" in ran.out
+    said = " ".join(ran.out.split())
+    assert f"GPUPool l5 {file}:{line} UnknownGPU spec.gpu: unknown type 'L5'" in said.replace("WHAT TO CHANGE ", "")
     assert "Incomplete: 5.07 per hour" in ran.out  # the others are planned all the same
 
 
@@ -147,22 +155,32 @@ def test_a_model_without_a_shape_is_read_from_a_local_folder(
     line = file.read_text().splitlines().index("kind: Model") + 3
 
     ran = Ran(capsys, "plan", "-f", file)
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err == (
-        f"{file}:{line}: spec.shape: is missing and cannot be read here: {config}: no such file or directory; "
-        "add it, or let a cluster inspect the model\n"
+    assert (ran.code, ran.err) == (3, "")
+    assert f"{file}:{line} " in ran.out.replace("\n", " ")
+    (refused,) = Ran(capsys, "plan", "-o", "json", "-f", file).report["refused"]
+    assert (refused["name"], refused["line"]) == ("default/chat", line)
+    assert refused["message"] == (
+        f"spec.shape is missing and cannot be read here: {config}: no such file or directory; "
+        "add it, or let a cluster inspect the model"
     )
 
     config.write_text(json.dumps(CONFIG))
     assert Ran(capsys, "plan", "-f", file).out.startswith(TABLE)
 
     config.write_text(json.dumps(CONFIG | {"vocab_size": "many"}))
-    assert "config.json: vocab_size is missing or not a positive whole number" in Ran(capsys, "plan", "-f", file).err
+    (refused,) = Ran(capsys, "plan", "-o", "json", "-f", file).report["refused"]
+    assert "config.json: vocab_size is missing or not a positive whole number" in refused["message"]
 
 
-def test_a_model_on_a_hub_needs_its_shape(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ran = Ran(capsys, "plan", "-f", written(tmp_path, CHAT.replace(SHAPE, "")))
-    assert "spec.shape: is missing and cannot be read here: hf://example/chat-8b is not a local folder" in ran.err
+def test_a_model_on_a_hub_without_a_shape_is_left_out_and_the_others_are_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = CHAT.replace(SHAPE, "").replace("name: chat", "name: other")
+    ran = Ran(capsys, "plan", "-o", "json", "-f", written(tmp_path, f"{EXAMPLE}---\n{other}"))
+    (refused,) = ran.report["refused"]
+    assert (ran.code, refused["name"], refused["reason"]) == (3, "default/other", "InspectionFailed")
+    assert "cannot be read here: hf://example/chat-8b is not a local folder" in refused["message"]
+    assert [one["model"] for one in ran.report["models"]] == ["default/chat"]
 
 
 def test_a_shape_that_a_cluster_has_read_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,7 +255,7 @@ def test_a_terminal_gets_tables_and_progress(tmp_path: Path) -> None:
         [sys.executable, "-c", program, "plan", "-f", str(written(tmp_path, EXAMPLE))],
         stdout=inside,
         stderr=inside,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "200", "NO_COLOR": "1"},
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "70"},
     )
     os.close(inside)
     shown = b""
@@ -251,7 +269,8 @@ def test_a_terminal_gets_tables_and_progress(tmp_path: Path) -> None:
     text = shown.decode()
     assert "Reading and checking the files" in text or "Looking for the cheapest plan" in text
     assert "Planned: 5.07 per hour" in text
-    assert "│ default/chat │" in text
+    assert max(len(line) for line in text.split("Planned:")[1].splitlines()) <= 70
+    assert "    SLO met (100%, target 95%; Profile ±10%)" in text  # there is no room beside the rest of the row
 
 
 def test_a_reader_that_leaves_early_is_no_trouble(tmp_path: Path) -> None:

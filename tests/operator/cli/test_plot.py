@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from commandline import EXAMPLE, NeverSolves
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -110,7 +111,7 @@ def test_prefill_stands_above_decode_where_different_gpus_do_them() -> None:
     drawn = plot.figure(report(model("m", split)))
     (grid,) = grids(drawn)
     assert boxes(grid) == [(0, 0, 0.4, 1), (0.4, 0.5, 0.6, 0.5), (0.4, 0, 0.6, 0.5)]
-    assert "L4 TP2" in texts(grid)
+    assert "L4 TP2\n60%" in texts(grid)
     assert "split: prefill above, decode below" in plotted(drawn)
 
 
@@ -148,9 +149,31 @@ def test_of_many_models_the_dearest_are_shown_and_the_others_counted() -> None:
 
 
 def test_large_grids_hold_colours_and_no_text() -> None:
-    wide = model("m", *(bucket(100 * i, 100, share("l4", 1.0)) for i in range(1, 20)))
+    wide = model("m", *(bucket(100 * i, 100, share("l4", 1.0)) for i in range(1, 40)))
     (grid,) = grids(plot.figure(report(wide)))
-    assert (len(boxes(grid)), texts(grid)) == (19, [])
+    assert (len(boxes(grid)), texts(grid)) == (39, [])
+
+
+@pytest.mark.parametrize(("models", "inputs", "outputs"), [(1, 8, 8), (2, 5, 3), (3, 3, 8), (12, 2, 2)])
+def test_what_is_written_in_cells_can_be_read(models: int, inputs: int, outputs: int) -> None:
+    def cell(i: int, o: int) -> Json:
+        apart = (share("h100", 0.45, "Prefill"), share("l4", 0.45, "Decode", 8))
+        return bucket(1000 * (i + 1), 100 * (o + 1), share("h100", 0.5 + 0.05 * (i == o)), *apart[: 2 * (i != o)])
+
+    cells = [cell(i, o) for i in range(inputs) for o in range(outputs)]
+    drawn = plot.figure(report(*(model(f"m{i}", *cells) for i in range(models))))
+    FigureCanvasAgg(drawn).draw()
+    for grid in grids(drawn):
+        assert len(texts(grid)) > inputs * outputs
+        extents = [text.get_window_extent().shrunk(1.0, 0.85) for text in grid.texts]
+        assert not [(one, two) for i, one in enumerate(extents) for two in extents[:i] if one.overlaps(two)]
+
+
+def test_of_a_name_that_is_too_long_the_end_is_shown() -> None:
+    (grid,) = grids(
+        plot.figure(report(model("team-with-a-long-name/" + "x" * 30 + "-production", CHAT["assignment"][0])))
+    )
+    assert grid.get_title().splitlines()[0] == "…" + "x" * 28 + "-production"
 
 
 @pytest.mark.parametrize("changes", [{}, {"comparisons": []}, {"costPerHour": 0.0, "pools": []}])
@@ -176,12 +199,14 @@ def test_svg_is_well_formed_holds_its_text_and_is_the_same_every_time(tmp_path: 
 
 
 def test_html_is_one_page_with_the_picture_and_the_tables(tmp_path: Path) -> None:
-    plot.write(report(CHAT, status="<b>"), str(tmp_path / "a.html"))
+    said = {"text": [{"title": "What binds", "lines": ["Nothing."]}]}
+    plot.write(report(CHAT, status="<b>", explanation=said), str(tmp_path / "a.html"))
     text = (tmp_path / "a.html").read_text()
     assert text.startswith("<!doctype html>")
     assert "<svg" in text and "<?xml" not in text
     assert "<td>H100</td>" in text and "<th>SINGLE TYPE</th>" in text
     assert "&lt;4000+200&gt;" in text and "<b>" not in text
+    assert "<h2>What binds</h2>" in text and "<p>Nothing.</p>" in text
     assert "src=" not in text and 'href="http' not in text and "url(http" not in text
 
 
@@ -205,7 +230,7 @@ def test_plan_writes_the_picture_beside_the_report(
 def test_a_picture_that_cannot_be_written_is_bad_input(fleet: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", fleet, "--plot", "/nowhere/plan.svg"]) == 2
     captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "--plot: /nowhere/plan.svg: no such file or directory\n")
+    assert (captured.out, captured.err) == ("", "--plot: /nowhere/plan.svg: no such folder\n")
 
 
 def test_without_matplotlib_it_says_how_to_get_it_before_anything_is_planned(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from motley_operator.cli.render import headline, plain
+from motley_operator.cli.render import Table, aligned, headline, plain
 
 Json = dict[str, Any]
 
@@ -49,6 +49,49 @@ def test_what_is_counted_beside_the_bill_is_in_the_first_line() -> None:
     assert headline(report(switching=0.5)) == (
         "Planned: 8.00 per hour (with switching and risk 8.50, lower bound 8.50, proven optimal)"
     )
+
+
+WHY = Table(("TYPE", "COST/H", "WHY NOT"), (("H100", "-", "one two three four five six seven eight nine"),))
+
+
+def test_what_is_too_long_is_broken_into_lines_where_it_stands() -> None:
+    assert list(aligned(WHY, 50)) == [
+        "TYPE   COST/H   WHY NOT",
+        "H100   -        one two three four five six seven",
+        "                eight nine",
+    ]
+
+
+def test_what_has_no_room_beside_the_row_stands_below_it() -> None:
+    assert list(aligned(WHY, 40)) == [
+        "TYPE   COST/H",
+        "    WHY NOT",
+        "H100   -",
+        "    one two three four five six seven",
+        "    eight nine",
+    ]
+
+
+def test_names_and_numbers_are_never_cut() -> None:
+    table = Table(("A", "B"), (("a-very-long-name", "12345678"),), frozenset({"B"}))
+    assert list(aligned(table, 10)) == ["A                         B", "a-very-long-name   12345678"]
+
+
+def test_on_a_terminal_sentences_are_broken_and_keep_their_indent() -> None:
+    said = {"text": [{"title": "Why", "lines": ["  one two three four five six"]}]}
+    assert plain({**report(), "explanation": said}, 20).endswith("WHY\n  one two three four\n    five six")
+    assert plain({**report(), "explanation": said}).endswith("WHY\n  one two three four five six")
+
+
+def test_where_nothing_is_planned_no_cost_is_proven() -> None:
+    assert headline({**report(), "models": [], "status": "Incomplete"}) == "Incomplete: nothing is planned"
+
+
+def test_what_single_types_cost_is_said_to_be_for_as_much_where_something_is_left_out() -> None:
+    left = {"model": "team/chat", "inputTokens": 1, "outputTokens": 1, "rate": 1e-7, "reason": "no room"}
+    *_, single, unserved = plain({**report(), "unserved": [left]}).split("\n\n")
+    assert single.startswith("SINGLE TYPE, SERVING AS MUCH")
+    assert "0.0000001/s" in unserved
 
 
 def test_changes_come_before_the_explanation() -> None:
