@@ -240,7 +240,7 @@ def _cost(outcome: Outcome) -> float:
 
 
 def requests_of(workload: Workload, traces: Traces, rate: float) -> list[Request]:
-    """Poisson arrivals; each trace in its own order, round and round, and of a mixture a trace drawn for each request."""
+    """Poisson arrivals; each trace in its own order, round and round, of a mixture one drawn for each request."""
     random = Random(SEED)
     places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
     going = {name: islice(cycle(traces[name]), place, None) for name, place in places.items()}
