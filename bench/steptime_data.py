@@ -19,8 +19,8 @@ BIG = 100e6  # bytes: what does not sit in an L2 cache
 
 GPUS = {
     **CATALOGUE,
-    "A10": Gpu("A10", 24, 22.1, 600, 125, None, 32, source="NVIDIA A10 data sheet"),
-    "GH200": Gpu("GH200", 96, 94.5, 4000, 989, 1979, 450, source="stas00/ml-engineering accelerator table"),
+    "A10": Gpu("A10", 24, 22.1, 600, 125, 31.2, None, 32, source="NVIDIA A10 data sheet"),
+    "GH200": Gpu("GH200", 96, 94.5, 4000, 989, 67, 1979, 450, source="stas00/ml-engineering accelerator table"),
 }
 SHAPES = {
     "Llama-3.1-70B": ModelShape(80, 8192, 64, 8, 128, 28672, 128256),

@@ -3,17 +3,15 @@ Finding or nothing; what needs no other object is refused earlier, by the schema
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import PurePosixPath
-
-from pydantic import ValidationError
 
 from motley_operator import reasons
 from motley_operator.api import GPUPool, Model, Shape
 from motley_operator.fleet import FleetView, selects
 from motley_operator.reasons import Finding
-from motley_solver.hardware import gpu_named, shape_of_config
+from motley_operator.shapes import shape_of
+from motley_solver.hardware import gpu_named, gpu_type
 
 ModelRule = Callable[[Model, FleetView], Finding | None]
 
@@ -24,7 +22,7 @@ def key_of(resource: GPUPool | Model) -> str:
 
 
 def admitted_pools(view: FleetView) -> tuple[tuple[GPUPool, ...], dict[str, Finding]]:
-    """The pools to plan with, oldest first, and why the others are not."""
+    """The pools to plan with, oldest first and with one name for one GPU type, and why the others are not."""
     findings: dict[str, Finding] = {}
     for pool in view.pools:
         if finding := _unknown_gpu(pool) or _empty_sheet(pool) or _draining(pool):
@@ -32,7 +30,11 @@ def admitted_pools(view: FleetView) -> tuple[tuple[GPUPool, ...], dict[str, Find
     for older, newer in combinations([pool for pool in view.pools if key_of(pool) not in findings], 2):
         if key_of(older) not in findings and (shared := _shared_nodes(older, newer, view)):
             findings[key_of(newer)] = shared
-    return tuple(pool for pool in view.pools if key_of(pool) not in findings), findings
+    return tuple(_typed(pool) for pool in view.pools if key_of(pool) not in findings), findings
+
+
+def _typed(pool: GPUPool) -> GPUPool:
+    return pool.model_copy(update={"spec": pool.spec.model_copy(update={"gpu": gpu_type(pool.spec.gpu)})})
 
 
 def _unknown_gpu(pool: GPUPool) -> Finding | None:
@@ -47,7 +49,7 @@ def _unknown_gpu(pool: GPUPool) -> Finding | None:
 
 def _empty_sheet(pool: GPUPool) -> Finding | None:
     sheet = pool.spec.sheet
-    given = sheet.model_dump(by_alias=True, exclude_none=True, exclude={"memory"}) if sheet else {}
+    given = sheet.model_dump(by_alias=True, exclude_none=True, exclude={"memory", "bf16"}) if sheet else {}
     zeros = [f"spec.sheet.{name}" for name, value in given.items() if not float(value)]
     return Finding(reasons.UNKNOWN_GPU, f"{', '.join(zeros)}: must be above zero") if zeros else None
 
@@ -187,23 +189,12 @@ def inspected(model: Model, view: FleetView) -> Shape | Finding | None:
             return _inspection_failed(model, job.message or "the Job failed")
         if job.succeeded:
             try:
-                return Shape(**asdict(shape_of_config(json.loads(job.message)["config"])))
-            except _NO_SHAPE as error:
-                return _inspection_failed(model, _first_line(error))
+                return shape_of(json.loads(job.message)["config"])
+            except (ValueError, TypeError, LookupError, RecursionError) as error:  # it may hold anything
+                return _inspection_failed(model, str(error))
         if job.waits_for:
             return _inspection_failed(model, f"its pod cannot start: {job.waits_for}")
     return None
-
-
-_NO_SHAPE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
-"""What reading a shape may raise: the message comes from the Model's own image, and may be anything."""
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
 
 
 def _inspection_failed(model: Model, why: str) -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from motley_operator.api import GPUPool, Model, Profile
 from motley_operator.api.quantities import gib
 from motley_solver.capacity import Engine, ThroughputEntry, ThroughputTable, engine_of
-from motley_solver.hardware import DType, Gpu, ModelShape, gpu_named
+from motley_solver.hardware import CATALOGUE, DType, Gpu, ModelShape, gpu_named, gpu_type
 from motley_solver.problem import Shortfall
 from motley_solver.steptime import StepTime, roofline
 from motley_solver.workload import Bucket
@@ -17,12 +17,9 @@ Profiles = Mapping[tuple[str, int], list[Profile]]
 """By GPU and tensor parallelism."""
 
 
-def gpu_type(name: str) -> str:
-    """One name for one type: the catalogue's where it knows the name or alias (A100 is A100-80GB), else as given."""
-    try:
-        return gpu_named(name).name
-    except ValueError:
-        return name
+FP32_SHARE = 1 / 16
+"""Of the 16-bit TFLOPS, where a sheet does not say: an A100's."""
+_NEVER_SEEN = Gpu("", 0, 0, 0, 0, 0, None, 0)
 
 
 def gpu_of(pool: GPUPool) -> Gpu:
@@ -30,15 +27,20 @@ def gpu_of(pool: GPUPool) -> Gpu:
     sheet = pool.spec.sheet
     if sheet is None:
         return gpu_named(pool.spec.gpu)
-    memory = gib(sheet.memory)
-    return Gpu(
-        name=pool.spec.gpu,
+    known = CATALOGUE.get(gpu_type(pool.spec.gpu), _NEVER_SEEN)
+    memory, tflops = gib(sheet.memory), float(sheet.bf16_tflops)
+    return replace(
+        known,
+        name=f"the sheet of {pool.metadata.name}",  # what was measured under the catalogue's name is another GPU's
         memory_gib=memory,
         usable_memory_gib=memory,
         bandwidth_gb_s=float(sheet.bandwidth_gbs),
-        tflops_16bit=float(sheet.bf16_tflops),
+        tflops_16bit=tflops,
+        tflops_fp32=float(sheet.fp32_tflops) if sheet.fp32_tflops else tflops * FP32_SHARE,
         tflops_fp8=float(sheet.fp8_tflops) if sheet.fp8_tflops else None,
         link_gb_s=float(sheet.link_gbs) if sheet.link_gbs else 32.0,
+        mesh=False,
+        bf16=known.bf16 if sheet.bf16 is None else sheet.bf16,
         source=f"GPUPool {pool.metadata.name}",
     )
 
@@ -65,16 +67,16 @@ def kv_dtype(model: Model) -> DType:
 
 
 def speed(model: Model, shape: ModelShape, pool: GPUPool, gpu: Gpu, tensor_parallel: int, profiles: Profiles) -> Speed:
-    """A Shortfall where the weights do not fit, or nothing is known."""
+    """A Shortfall where the weights do not fit or, without a Profile, cannot run."""
     weights, kv = weight_dtype(model), kv_dtype(model)
     profile = _profile(model, shape, pool, tensor_parallel, profiles)
     step_time = _step_time(profile) if profile else roofline(shape, gpu, tensor_parallel, weights, kv)
-    if step_time is None and not (profile and profile.spec.throughput):
-        return Shortfall("profile")
     engine = engine_of(shape, gpu, tensor_parallel, weights, kv, step_time or _UNKNOWN_SPEED, model.spec.context_length)
-    if isinstance(engine, Shortfall) or profile is None or profile.spec.coefficients:
+    if isinstance(engine, Shortfall) or step_time:
         return engine
-    return _table(profile, engine.max_model_len)
+    if profile:
+        return _table(profile, engine.max_model_len)
+    return Shortfall("heads", tensor_parallel) if gpu.runs(weights, kv) else Shortfall("dtype")
 
 
 _UNKNOWN_SPEED = StepTime(base=1.0, per_prefill_token=1.0)
@@ -87,7 +89,7 @@ def _profile(
     """Measured before imported, then the newest."""
     matching = [
         profile
-        for profile in profiles.get((gpu_type(pool.spec.gpu), tensor_parallel), ())
+        for profile in profiles.get((pool.spec.gpu, tensor_parallel), ())
         if profile.spec.dtype == weight_dtype(model)
         and profile.spec.kv_dtype == model.spec.kv_dtype
         and _equally_fast(ModelShape(**profile.spec.shape.model_dump()), shape)

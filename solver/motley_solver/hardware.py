@@ -15,18 +15,29 @@ GIB = 1024.0**3
 
 @dataclass(frozen=True)
 class Gpu:
-    """A spec sheet. TFLOPS are dense (the vendors' figures with sparsity are twice that)."""
+    """A spec sheet. TFLOPS are dense (the vendors' figures with sparsity are twice that); FP32 is that of the vendors'
+    data sheets without TF32, which PyTorch leaves off."""
 
     name: str
     memory_gib: float
     usable_memory_gib: float  # what the driver reports
     bandwidth_gb_s: float
     tflops_16bit: float  # BF16, or FP16 where the hardware has no BF16
+    tflops_fp32: float
     tflops_fp8: float | None
-    link_gb_s: float  # between the GPUs of one node, one direction
+    link_gb_s: float  # of a GPU into the switch of its node, or in a full mesh to each other one; one direction
+    mesh: bool = False
     bf16: bool = True
     step_overhead_seconds: float = 0.0  # per engine step beyond a usual GPU engine's, for slow devices
     source: str = ""
+
+    def links_gb_s(self, gpus: int) -> float:
+        """What one of so many GPUs sends to the others at once."""
+        return self.link_gb_s * (gpus - 1 if self.mesh else 1)
+
+    def runs(self, weight_dtype: DType, kv_dtype: DType) -> bool:
+        """vLLM's FP8 needs a GPU that also has BF16."""
+        return self.bf16 or not {weight_dtype, kv_dtype} & {"bfloat16", "fp8"}
 
 
 _AIC = "aiconfigurator system data (NVIDIA, Apache-2.0)"
@@ -35,30 +46,31 @@ _ML = "stas00/ml-engineering accelerator table"
 _LESS = "usable: assumed, about 1 % below nominal"
 
 _SHEETS = (
-    Gpu("T4", 16, 14.6, 300, 65, None, 16, bf16=False, source=f"{_IBM}; usable: assumed, ECC on"),
-    Gpu("V100", 16, 15.8, 900, 125, None, 150, bf16=False, source=f"NVIDIA V100 SXM2 data sheet; {_LESS}"),
-    Gpu("L4", 24, 22.35, 300, 121, 242, 32, source=f"{_AIC}; usable: 22888 MiB reported on AWS g6"),
-    Gpu("A10G", 24, 22.35, 600, 70, None, 32, source="Baseten A10 v A10G; usable: 22888 MiB reported on AWS g5"),
-    Gpu("L40S", 48, 44.7, 864, 362, 733, 32, source=f"{_AIC}; usable: 45776 MiB reported on AWS g6e"),
-    Gpu("A40", 48, 44.5, 696, 149.7, None, 56, source="NVIDIA A40 data sheet; usable: vidur counts 45 GB"),
-    Gpu("A100-40GB", 40, 39.4, 1555, 312, None, 300, source=f"{_IBM}; {_LESS}"),
-    Gpu("A100-80GB", 80, 79.2, 2039, 312, None, 300, source=f"{_AIC}; {_LESS}"),
-    Gpu("H100", 80, 79.2, 3350, 989, 1978, 450, source=f"{_AIC}; {_LESS}"),
-    Gpu("H200", 141, 139.8, 4800, 989, 1978, 450, source=f"{_AIC}; {_LESS}"),
-    Gpu("B200", 180, 178.0, 7700, 2250, 4500, 900, source=f"{_AIC}; {_LESS}"),
-    Gpu("MI300X", 192, 191.5, 5300, 1300, 2610, 448, source=f"{_ML}; usable: assumed"),
+    Gpu("T4", 16, 14.6, 300, 65, 8.1, None, 16, bf16=False, source=f"{_IBM}; usable: assumed, ECC on"),
+    Gpu("V100", 16, 15.8, 900, 125, 15.7, None, 150, bf16=False, source=f"NVIDIA V100 SXM2 data sheet; {_LESS}"),
+    Gpu("L4", 24, 22.35, 300, 121, 30.3, 242, 32, source=f"{_AIC}; usable: 22888 MiB reported on AWS g6"),
+    Gpu("A10G", 24, 22.35, 600, 70, 35, None, 32, source="Baseten A10 v A10G; usable: 22888 MiB reported on AWS g5"),
+    Gpu("L40S", 48, 44.7, 864, 362, 91.6, 733, 32, source=f"{_AIC}; usable: 45776 MiB reported on AWS g6e"),
+    Gpu("A40", 48, 44.5, 696, 149.7, 37.4, None, 56, source="NVIDIA A40 data sheet; usable: vidur counts 45 GB"),
+    Gpu("A100-40GB", 40, 39.4, 1555, 312, 19.5, None, 300, source=f"{_IBM}; {_LESS}"),
+    Gpu("A100-80GB", 80, 79.2, 2039, 312, 19.5, None, 300, source=f"{_AIC}; {_LESS}"),
+    Gpu("H100", 80, 79.2, 3350, 989, 67, 1978, 450, source=f"{_AIC}; {_LESS}"),
+    Gpu("H200", 141, 139.8, 4800, 989, 67, 1978, 450, source=f"{_AIC}; {_LESS}"),
+    Gpu("B200", 180, 178.0, 7700, 2250, 75, 4500, 900, source=f"{_AIC}; {_LESS}"),
+    Gpu("MI300X", 192, 191.5, 5300, 1300, 163.4, 2610, 64, mesh=True, source=f"{_ML}; usable: assumed"),
     Gpu(
         "RTX4090",
         24,
         23.5,
         1008,
         165.2,
+        82.6,
         330.3,
         32,
         source="NVIDIA Ada data sheet (FP32 accumulate); usable: LLMServingSim's record",
     ),
     # For trying things out: a few server cores. An engine step on a CPU has a fixed cost of tens of milliseconds.
-    Gpu("CPU", 16, 16, 20, 0.2, None, 5, step_overhead_seconds=0.03, source="modest server cores, assumed"),
+    Gpu("CPU", 16, 16, 20, 0.2, 0.1, None, 5, step_overhead_seconds=0.03, source="modest server cores, assumed"),
 )
 _ALIASES = {"A100": "A100-80GB"}
 
@@ -72,6 +84,14 @@ def gpu_named(name: str) -> Gpu:
     if found is None:
         raise ValueError(f"gpu: unknown type {name!r}; known are {', '.join(CATALOGUE)} (or give a spec sheet)")
     return CATALOGUE[found]
+
+
+def gpu_type(name: str) -> str:
+    """One name for one type: the catalogue's where it knows the name or alias (A100 is A100-80GB), else as given."""
+    try:
+        return gpu_named(name).name
+    except ValueError:
+        return name
 
 
 @dataclass(frozen=True)
@@ -104,7 +124,7 @@ class ModelShape:
         latent = self.hidden_size * (self.kv_lora_rank + self.qk_rope_head_dim)
         return queries + latent + self.kv_lora_rank * 2 * heads + heads * self.hidden_size
 
-    def _layer_weights(self, experts: float) -> float:
+    def _layer_weights(self, experts: int) -> int:
         """All layers, with so many routed experts counted per mixture layer."""
         dense = 3 * self.hidden_size * self.intermediate_size
         if not self.experts:
@@ -122,7 +142,7 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        return round(self._layer_weights(self.experts)) + self.embedding_parameters
+        return self._layer_weights(self.experts) + self.embedding_parameters
 
     @property
     def flops_per_token(self) -> float:
@@ -140,12 +160,11 @@ class ModelShape:
         embeddings = self.embedding_parameters
         return (self.parameters - embeddings) * BYTES[dtype] + embeddings * max(BYTES[dtype], 2.0)
 
-    def streamed_bytes(self, dtype: DType, tokens: float) -> float:
-        """What one step over so many tokens reads: all weights of a dense model but the input embedding (a lookup).
-        Of a mixture the experts expected to be hit as each token chooses k of E evenly: E·(1 − (1 − k/E)^tokens)."""
+    def streamed_bytes(self, dtype: DType) -> float:
+        """What one step reads: all weights but the input embedding (a lookup). All experts count: prompts and large
+        batches hit nearly all of them; a small batch hits fewer, and its step takes less than this says."""
         output = self.vocab_size * self.hidden_size * max(BYTES[dtype], 2.0)
-        hit = self.experts and self.experts * (1 - (1 - self.experts_per_token / self.experts) ** tokens)
-        return self._layer_weights(hit) * BYTES[dtype] + output
+        return self._layer_weights(self.experts) * BYTES[dtype] + output
 
     def kv_bytes_per_token(self, kv_dtype: DType) -> float:
         """On all GPUs together, without the copies that tensor parallelism beyond the KV heads makes."""
@@ -159,14 +178,22 @@ class ModelShape:
         return self.kv_bytes_per_token(kv_dtype) / parts
 
     def fits_tensor_parallel(self, tensor_parallel: int) -> bool:
-        """vLLM splits by attention heads."""
-        return tensor_parallel > 0 and self.attention_heads % tensor_parallel == 0
+        """vLLM splits by attention heads, and by KV heads or copies each of them equally often."""
+        if tensor_parallel < 1 or self.attention_heads % tensor_parallel:
+            return False
+        return bool(self.kv_lora_rank) or self.kv_heads % tensor_parallel == 0 or tensor_parallel % self.kv_heads == 0
+
+
+MOST_LAYERS = 1000
+"""They are gone through one by one, and a config may be a stranger's."""
 
 
 def _numbers(config: Mapping[str, Any], *names: str) -> Iterator[int]:
     for name in names:
         value = config.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and value == int(value):
+        if isinstance(value, float) and not value.is_integer():
+            continue
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
             yield int(value)
 
 
@@ -184,11 +211,14 @@ def _dense_layers(config: Mapping[str, Any], layers: int) -> int:
     """How many layers of a mixture have no experts: DeepSeek counts from the front and then every so many, Qwen counts
     every so many and lists exceptions."""
     first, every = _optional(config, 0, "first_k_dense_replace"), _optional(config, 1, "moe_layer_freq")
-    step, listed = _optional(config, 1, "decoder_sparse_step"), config.get("mlp_only_layers") or ()
+    step, listed = _optional(config, 1, "decoder_sparse_step"), config.get("mlp_only_layers") or []
+    if not isinstance(listed, list):
+        raise ValueError("config.json: mlp_only_layers is not a list")
+    dense = {layer for layer in listed if isinstance(layer, int)}
     sparse = (
         layer
         for layer in range(layers)
-        if layer >= first and layer % every == 0 and (layer + 1) % step == 0 and layer not in listed
+        if layer >= first and layer % every == 0 and (layer + 1) % step == 0 and layer not in dense
     )
     return layers - sum(1 for _ in sparse)
 
@@ -229,8 +259,12 @@ def shape_of_config(config: Mapping[str, Any]) -> ModelShape:
     nested = config.get("text_config")
     if isinstance(nested, Mapping):
         config = {**{k: v for k, v in config.items() if k != "text_config"}, **nested}
-    config = {**_UNSAID.get(str(config.get("model_type")), {}), **config}
+    family = config.get("model_type")
+    family = family if isinstance(family, str) else ""
+    config = {**_UNSAID.get(family, {}), **config}
     layers = _required(config, "num_hidden_layers", "n_layer", "num_layers")
+    if layers > MOST_LAYERS:
+        raise ValueError(f"config.json: num_hidden_layers is above {MOST_LAYERS}")
     hidden = _required(config, "hidden_size", "n_embd", "d_model")
     heads = _required(config, "num_attention_heads", "n_head")
     latent = _optional(config, 0, "kv_lora_rank")
@@ -243,7 +277,7 @@ def shape_of_config(config: Mapping[str, Any]) -> ModelShape:
         head_dim=head_dim,
         intermediate_size=_required(config, "intermediate_size", "moe_intermediate_size", "n_inner"),
         vocab_size=_required(config, "vocab_size"),
-        tied_embeddings=bool(config.get("tie_word_embeddings", "gemma" in str(config.get("model_type", "")))),
+        tied_embeddings=bool(config.get("tie_word_embeddings", "gemma" in family)),
         kv_lora_rank=latent,
         qk_rope_head_dim=_optional(config, 64, "qk_rope_head_dim") if latent else 0,
         q_lora_rank=_optional(config, 0, "q_lora_rank") if latent else 0,

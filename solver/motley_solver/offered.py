@@ -20,6 +20,7 @@ from motley_solver.workload import (
 
 WINDOW_SECONDS = 60.0  # within it the rate of arrivals is taken as constant
 WINDOW_ARRIVALS = 30  # on average per window, else windows are longer
+LEAST_SECONDS = 1e-3  # in which counters tell a rate
 FEWEST_GAPS = 10  # fewer tell nothing of their variability
 
 Counts = Mapping[tuple[int, int | None], float]
@@ -114,8 +115,8 @@ def busiest_rate(times: Iterable[float]) -> float:
 
 
 def _squared_variation(gaps: list[float]) -> float:
-    mean = sum(gaps) / len(gaps)
-    return sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1) / mean**2
+    total = sum(gaps)
+    return sum((gap / total * len(gaps) - 1) ** 2 for gap in gaps) / (len(gaps) - 1)
 
 
 # --- from quantiles ---
@@ -185,12 +186,16 @@ class Counters:
 def workload_counted(routers: Sequence[Counters], rate: float | None = None) -> Workload:
     """The load of all routers, each over its own time, and the reuse. Arrivals are taken as Poisson. ValueError where
     no time passed, nothing was offered, or all of it was rejected."""
-    if any(router.seconds <= 0 for router in routers):
+    if any(router.seconds < LEAST_SECONDS for router in routers):
         raise ValueError("no time passed in between; count for longer")
     rates: dict[tuple[int, int | None], float] = defaultdict(float)
+    sizes = {size for router in routers for size in router.requests}
+    most_input = max((inputs for inputs, _ in sizes), default=0)
+    most_output = max((outputs or 0 for _, outputs in sizes), default=0)
     for router in routers:
-        for key, n in router.requests.items():
-            rates[key] += n / router.seconds
+        for (inputs, outputs), n in router.requests.items():
+            to = None if outputs is None else _edge(outputs, SMALLEST_OUTPUT, most_output)
+            rates[_edge(inputs, SMALLEST_INPUT, most_input), to] += n / router.seconds
     histogram = _with_rejected(rates)
     if not histogram:
         raise ValueError("no request came in between; count for longer")

@@ -9,7 +9,7 @@ from typing import Literal
 from motley_solver.workload import Bucket, BucketLoad
 
 Role = Literal["aggregated", "prefill", "decode"]
-ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "profile"]
+ShortfallKind = Literal["memory", "kv", "context", "ttft", "tpot", "dtype", "heads", "profile"]
 
 
 def fingerprint(value: object) -> str:
@@ -36,8 +36,8 @@ class Shortfall:
 
     memory: GiB per GPU for the weights; kv, context: tokens of one request that fit in the cache or under the limit;
     ttft, tpot: the best achievable value (needed) and the target (available) in seconds; where it is within the target,
-    it is the value when two requests meet, and more than two meet too often; profile: nothing is known of the bucket
-    (numbers are 0)."""
+    it is the value when two requests meet, and more than two meet too often; dtype: the GPU lacks BF16 and FP8; heads:
+    they do not split over so many GPUs; profile: nothing is known of the bucket (other numbers are 0)."""
 
     kind: ShortfallKind
     needed: float = 0.0

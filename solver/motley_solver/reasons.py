@@ -32,7 +32,7 @@ def _with_partners(able: Iterable[Configuration], pools: Mapping[str, Pool]) -> 
     return [c for c in able if servable([c, *(o for o in able if {o.role, c.role} == {"prefill", "decode"})], pools)]
 
 
-_KINDS: tuple[ShortfallKind, ...] = ("tpot", "ttft", "kv", "context", "memory")
+_KINDS: tuple[ShortfallKind, ...] = ("tpot", "ttft", "kv", "context", "dtype", "memory", "heads")
 """In the order in which a cure is worth trying."""
 
 
@@ -93,6 +93,13 @@ def _incapable(model: ModelDemand, bucket: Bucket) -> str:
             )
         case "context":
             return f"{lack.needed:.0f} tokens exceed the context limit {lack.available:.0f}: raise it or drop this size"
+        case "dtype":
+            return (
+                f"{way} GPUs have neither BF16 nor FP8: set dtype to float16 (and no FP8 weights or KV cache), "
+                "or add a pool with newer GPUs"
+            )
+        case "heads":
+            return f"the heads do not split over {lack.needed:.0f} GPUs: allow another tensorParallel in its placement"
         case _:
             return (
                 f"the weights fit nowhere: {lack.needed:.1f} GiB are needed on each GPU, "

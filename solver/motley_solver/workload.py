@@ -81,11 +81,12 @@ def loads_of(histogram: Iterable[tuple[Bucket, float]], rate: float) -> tuple[Bu
 
 
 def merged(histogram: Histogram) -> dict[Bucket, float]:
-    """With at most MOST_BUCKETS buckets, if possible, and without those whose requests may as well count as larger ones
-    (TINY). Sizes of one input are added to larger ones of the same input, or all together to the next input: so the
-    input of a request still tells that of its bucket, and a router, which knows no outputs, sends it where it is
-    planned. Of several numbers of inputs the one that plans the fewest tokens more, as fractions of all input and of
-    all output. No bucket is larger than the largest there was."""
+    """With at most MOST_BUCKETS buckets, and without those whose requests may as well count as larger ones (TINY).
+
+    Sizes of one input are added to larger ones of the same input, or all together to the next input: so the input of a
+    request still tells that of its bucket, and a router, which knows no outputs, sends it where it is planned. Of
+    several numbers of inputs the one that plans the fewest tokens more, as fractions of all input and of all output. No
+    bucket is larger than the largest there was, unless inputs alone are more than MOST_BUCKETS."""
     kept = {bucket: weight for bucket, weight in histogram.items() if weight > 0}
     inputs = sum(weight * bucket.input_tokens for bucket, weight in kept.items())
     outputs = sum(weight * bucket.output_tokens for bucket, weight in kept.items())
@@ -108,7 +109,7 @@ def _with_inputs_merged(histogram: Histogram, most: int, inputs: float) -> dict[
         costs = [
             ((above - i) * sum(rows[i].values()) / inputs, i, above)
             for i, above in pairwise(sorted(rows))
-            if above + max(rows[i]) <= longest
+            if above + max(rows[i]) <= longest or len(rows) > MOST_BUCKETS
         ]
         cost, i, above = min(costs, default=(inf, 0, 0))
         if cost == inf or (len(rows) <= most and cost >= TINY):

@@ -35,9 +35,16 @@ def test_an_unknown_gpu_is_told_what_is_known_and_what_to_give() -> None:
 
 def test_a_sheet_makes_any_gpu_known() -> None:
     assert about_pools(pool("x", {"gpu": "L5", "sheet": SHEET})) == {}
+    assert about_pools(pool("x", {"gpu": "L5", "sheet": {**SHEET, "bf16": False}})) == {}
 
 
-@pytest.mark.parametrize("field", ["bandwidthGBs", "bf16TFLOPS", "fp8TFLOPS", "linkGBs"])
+def test_one_gpu_type_has_one_name_from_here_on() -> None:
+    named = {"a": "A100", "b": "a100-80gb", "c": "A100-80GB", "d": "Own"}
+    pools, _ = admitted_pools(view_of(*(pool(name, {"gpu": gpu, "sheet": SHEET}) for name, gpu in named.items())))
+    assert {one.metadata.name: one.spec.gpu for one in pools} == {**dict.fromkeys("abc", "A100-80GB"), "d": "Own"}
+
+
+@pytest.mark.parametrize("field", ["bandwidthGBs", "bf16TFLOPS", "fp32TFLOPS", "fp8TFLOPS", "linkGBs"])
 def test_a_sheet_with_a_zero_is_refused_by_name(field: str) -> None:
     """It would be divided by."""
     _, findings = admitted_pools(view_of(pool("x", {"gpu": "L5", "sheet": {**SHEET, field: "0.0"}})))

@@ -16,6 +16,7 @@ CONFIG = (
     '{"config": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8,'
     ' "intermediate_size": 14336, "vocab_size": 128256, "max_position_embeddings": 8192}}'
 )
+EXPERTS = CONFIG.replace("}}", ', "num_local_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": []}}')
 
 
 def inspection(view: FleetView, message: str = "", source: str = SOURCE, **changes: Any) -> FleetView:
@@ -64,6 +65,11 @@ def test_the_inspection_of_another_source_or_model_says_nothing() -> None:
         '{"config": {"num_hidden_layers": 1e400}}',
         '{"config": {"num_hidden_layers": NaN}}',
         '{"config": {"text_config": null}}',
+        CONFIG.replace('"num_hidden_layers": 32', '"num_hidden_layers": 3200'),
+        CONFIG.replace("4096", "Infinity"),
+        CONFIG.replace("4096", "4096000"),
+        EXPERTS.replace('"num_hidden_layers": 32', '"num_hidden_layers": 1000000000'),
+        EXPERTS.replace("[]", "5"),
         "[" * 4000,
         '{"config": ' + "[" * 4000,
         CONFIG.replace("4096", "-4096"),

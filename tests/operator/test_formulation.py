@@ -61,6 +61,12 @@ def test_a_pool_with_max_zero_gives_no_configuration_and_is_still_known() -> Non
     assert {one.name: one.max_nodes for one in formulation.frame.pools} == {"l4": 0, "a100": 4}
 
 
+def test_pools_that_name_one_gpu_type_differently_are_of_one_type() -> None:
+    problem = formulated(view_of(pool("x", {"gpu": "A100"}), pool("y", {"gpu": "a100-80gb"}), model())).problem
+    assert {one.gpu for one in problem.pools} == {"A100-80GB"}
+    assert {one.gpu for one in problem.models[0].configurations} == {"A100-80GB"}
+
+
 def test_a_draining_pool_has_no_part() -> None:
     formulation = formulated(view_of(pool("l4", deletionTimestamp="2026-03-01T11:00:00Z"), pool("a100", A100), model()))
     assert [one.name for one in formulation.frame.pools] == ["a100"]

@@ -54,7 +54,7 @@ def test_every_gpu_type_is_compared() -> None:
     big = profile("big", {"gpu": "A100", "throughput": profile()["spec"]["throughput"]})
     new = decided(*OBJECTS, pool("a100", A100), big).new
     assert new is not None
-    assert {one.gpu for one in new.spec.comparisons} == {"L4", "A100"}
+    assert {one.gpu for one in new.spec.comparisons} == {"L4", "A100-80GB"}
     assert new.spec.cost_per_hour <= min(one.cost_per_hour or 1e9 for one in new.spec.comparisons) + 1e-9
 
 

@@ -5,17 +5,46 @@ from typing import Any
 import pytest
 from fleets import declared, model, pool, profile, view_of
 
-from motley_operator.speeds import Speed, gpu_of, gpu_type, kv_dtype, weight_dtype
+from motley_operator.api import GPUPool
+from motley_operator.speeds import Speed, gpu_of, kv_dtype, weight_dtype
 from motley_solver.capacity import Engine, ThroughputTable
 from motley_solver.problem import Shortfall
-from motley_solver.steptime import StepTime
+from motley_solver.steptime import UNMEASURED_ERROR, StepTime
+
+SHEET = {"memory": "30Gi", "bandwidthGBs": "100", "bf16TFLOPS": "48", "linkGBs": "64"}
+
+
+def pool_of(gpu: str, **sheet: object) -> GPUPool:
+    (found,) = view_of(pool("x", {"gpu": gpu, "sheet": {**SHEET, **sheet}})).pools
+    return found
 
 
 def test_an_inline_sheet_goes_before_the_catalogue() -> None:
-    sheet = {"memory": "10Gi", "bandwidthGBs": "100", "bf16TFLOPS": "50", "linkGBs": "64"}
-    (own,), (plain,) = (view_of(pool("l4", {"sheet": sheet})).pools, view_of(pool("l4")).pools)
-    assert (gpu_of(own).memory_gib, gpu_of(own).bandwidth_gb_s, gpu_of(own).link_gb_s) == (10, 100, 64)
+    own, (plain,) = gpu_of(pool_of("L4")), view_of(pool("l4")).pools
+    assert (own.memory_gib, own.bandwidth_gb_s, own.link_gb_s) == (30, 100, 64)
     assert gpu_of(plain).memory_gib == 24
+
+
+def test_what_a_sheet_leaves_out_is_as_the_catalogue_has_it() -> None:
+    assert not gpu_of(pool_of("T4")).bf16 and gpu_of(pool_of("T4", bf16=True)).bf16
+    assert gpu_of(pool_of("V100-32GB")).bf16 and not gpu_of(pool_of("V100-32GB", bf16=False)).bf16
+    assert gpu_of(pool_of("CPU")).step_overhead_seconds > gpu_of(pool_of("L4")).step_overhead_seconds
+    assert not gpu_of(pool_of("MI300X")).mesh  # the sheet says how the GPUs are joined
+
+
+def test_fp32_is_a_sixteenth_unless_the_sheet_says_otherwise() -> None:
+    assert gpu_of(pool_of("Own")).tflops_fp32 == 3
+    assert gpu_of(pool_of("Own", fp32TFLOPS="20")).tflops_fp32 == 20
+
+
+def test_a_sheet_of_ones_own_has_no_ones_calibration_and_claims_the_larger_error() -> None:
+    """Whatever it is called: its numbers may be another GPU's (an H100 on PCIe)."""
+    chat = model("chat", {"placement": {"tensorParallel": [1]}})
+    (own,) = declared(pool("x", {"gpu": "H100", "sheet": SHEET}), chat).candidates
+    (other,) = declared(pool("x", {"gpu": "Own", "sheet": SHEET}), chat).candidates
+    (plain,) = declared(pool("x", {"gpu": "H100"}), chat).candidates
+    assert step_time(own.speed) == step_time(other.speed)
+    assert step_time(own.speed).error == UNMEASURED_ERROR > step_time(plain.speed).error
 
 
 @pytest.mark.parametrize(
@@ -117,6 +146,25 @@ def test_weights_that_do_not_fit_say_so_even_with_a_profile() -> None:
     assert isinstance(found, Shortfall) and found.kind == "memory"
 
 
-def test_a_profile_of_a_gpu_by_its_alias_is_found_for_the_pool_that_names_it_in_full() -> None:
-    assert gpu_type("A100") == gpu_type("a100-80gb") == "A100-80GB"
-    assert gpu_type("Own") == "Own"
+@pytest.mark.parametrize(("profiled", "pooled"), [("A100", "a100-80gb"), ("A100-80GB", "A100")])
+def test_a_profile_of_a_gpu_is_found_whichever_of_its_names_is_used(profiled: str, pooled: str) -> None:
+    (found,) = declared(pool("l4", {"gpu": pooled}), model(), profile("p", {"gpu": profiled})).candidates
+    assert isinstance(found.speed, ThroughputTable)
+
+
+@pytest.mark.parametrize(
+    "spec", [{}, {"quantization": "fp8", "dtype": "float16"}, {"dtype": "float16", "kvDtype": "fp8"}]
+)
+def test_a_gpu_without_bf16_and_fp8_lacks_the_type_and_no_profile(spec: dict[str, Any]) -> None:
+    small = {"shape": {"layers": 4}}
+    (found,) = declared(pool("t4", {"gpu": "T4"}), model("chat", small, spec)).candidates
+    assert found.speed == Shortfall("dtype")
+    (found,) = declared(pool("t4", {"gpu": "T4"}), model("chat", small, {"dtype": "float16"})).candidates
+    assert step_time(found.speed).source == "Estimated"
+
+
+def test_heads_that_do_not_split_are_what_is_lacking() -> None:
+    heads = {"shape": {"attentionHeads": 40, "kvHeads": 10}, "placement": {"tensorParallel": [2, 4]}}
+    two, four = declared(pool("l4", {"node": {"gpus": 4}}), model("chat", heads)).candidates
+    assert step_time(two.speed).source == "Estimated"
+    assert four.speed == Shortfall("heads", needed=4)

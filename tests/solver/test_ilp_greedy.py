@@ -8,6 +8,7 @@ from motley_solver import ilp
 from motley_solver.assembly import plan_of
 from motley_solver.check import violations
 from motley_solver.ilp.greedy import Room, greedily
+from motley_solver.ilp.serving import kinds_of
 from motley_solver.plan import Plan
 from motley_solver.problem import Problem
 from tests.solver.fleets import LONG, SHORT, configuration, model, pool, problem
@@ -15,7 +16,7 @@ from tests.solver.test_ilp_decomposition import drawn
 
 
 def greedy(question: Problem) -> Plan:
-    solution, complete = greedily(question, question.models, Room(question))
+    solution, complete = greedily(question, ((m, kinds_of(question, m)) for m in question.models), Room(question))
     plan = plan_of(question, solution, 0.0, False, 0.0)
     assert violations(question, plan) == ()
     assert plan.complete == complete
@@ -58,3 +59,11 @@ def test_without_any_time_there_is_still_a_plan(limits: list[int], monkeypatch: 
         plan = ilp.solve(question, time_limit_seconds=0.0)
         assert isinstance(plan, Plan) and violations(question, plan) == ()
         assert plan.allocations
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_model_without_time_costs_no_more_than_greedily(seed: int) -> None:
+    question = drawn(seed, models=1)
+    poor, plan = greedy(question), ilp.solve(question, time_limit_seconds=0.0)
+    assert isinstance(plan, Plan) and violations(question, plan) == ()
+    assert not poor.complete or (plan.complete and plan.objective <= poor.objective + 1e-9)

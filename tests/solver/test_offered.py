@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import sqrt
 from random import Random
 from statistics import mean, pstdev
@@ -106,6 +106,12 @@ def test_rejected_requests_alone_tell_no_outputs() -> None:
 
 
 # --- variability ---
+
+
+def test_gaps_near_the_smallest_number_have_a_variability_like_others() -> None:
+    for scale in (1e-3, 1e-200, 1e-310):
+        assert variability_of(accumulate([scale, 3 * scale] * 20)) == pytest.approx(0.5, 0.01)
+    assert variability_of([0.0] * 20 + [5e-324]) == pytest.approx(sqrt(20), 0.01)
 
 
 def arrivals(rate: float, count: int, shape: float, seed: int = 1) -> list[float]:

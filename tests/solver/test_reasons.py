@@ -98,6 +98,25 @@ def test_without_a_profile_or_an_estimate_there_is_no_shortfall_to_name() -> Non
     )
 
 
+def test_a_type_that_does_not_run_and_heads_that_do_not_split_have_cures_of_their_own() -> None:
+    def reason(*lacks: Shortfall) -> str:
+        ways = [
+            replace(configuration(f"G{i}", {}), capacities=(Capacity(SHORT, 0.0, 0.0, lack),))
+            for i, lack in enumerate(lacks)
+        ]
+        chat = model("chat", {SHORT: 1.0}, *ways)
+        return hopeless(problem([chat], [pool("G0", 1.0)]), chat, SHORT) or ""
+
+    dtype, heads, memory = Shortfall("dtype"), Shortfall("heads", needed=4), Shortfall("memory", 30, 20)
+    assert reason(dtype) == (
+        "G0 GPUs have neither BF16 nor FP8: set dtype to float16 (and no FP8 weights or KV cache), "
+        "or add a pool with newer GPUs"
+    )
+    assert reason(heads) == "the heads do not split over 4 GPUs: allow another tensorParallel in its placement"
+    assert reason(dtype, heads, memory) == reason(dtype)  # what fits in memory and lacks the type is nearest
+    assert reason(memory, heads) == reason(memory)
+
+
 def test_a_survivability_floor_is_a_reason_where_stock_and_budget_are_not() -> None:
     chat = replace(model("chat", {SHORT: 9.0}, configuration("L4", {SHORT: 1.0})), survivability=0.5)
     said = scarce(problem([chat], [pool("L4", 1.0)]), chat, SHORT, {"L4": 4}, 4.0, 4)

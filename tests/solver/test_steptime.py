@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -112,7 +112,8 @@ def test_more_tensor_parallelism_divides_weights_arithmetic_and_context(name: st
         assert getattr(one, coefficient) == pytest.approx(2 * getattr(two, coefficient))
         assert getattr(one, coefficient) == pytest.approx(8 * getattr(eight, coefficient))
     assert one.base < two.base <= eight.base  # all-reduces
-    assert one.per_prefill_token < two.per_prefill_token < eight.per_prefill_token
+    assert one.per_prefill_token < min(two.per_prefill_token, eight.per_prefill_token)
+    assert (eight.per_prefill_token < two.per_prefill_token) == gpu_named(name).mesh  # more GPUs have more links
 
 
 def test_all_reduces_over_pcie_are_dear_and_in_a_switch_that_sums_cheap() -> None:
@@ -141,15 +142,32 @@ def test_fp8_keys_and_values_are_read_in_half_the_time() -> None:
     assert wide.per_context_token == pytest.approx(2 * narrow.per_context_token)
 
 
-def test_a_mixture_multiplies_with_its_active_experts_and_streams_those_that_a_batch_hits() -> None:
-    dense = ModelShape(32, 4096, 32, 8, 128, 2 * 14336, 32000)  # as many weights as a token is multiplied with
-    mixture, like = estimate(MIXTRAL, "H100"), estimate(dense, "H100")
-    assert mixture.per_token == pytest.approx(like.per_token, rel=0.01)
-    assert mixture.weights > 3 * like.weights
+def test_a_mixture_multiplies_with_its_active_experts_and_streams_all() -> None:
+    active, all_experts = (ModelShape(32, 4096, 32, 8, 128, experts * 14336, 32000) for experts in (2, 8))
+    mixture = estimate(MIXTRAL, "H100")
+    assert mixture.per_token == pytest.approx(estimate(active, "H100").per_token, rel=0.01)
+    assert mixture.weights == pytest.approx(estimate(all_experts, "H100").weights, rel=0.01)
+
+
+@pytest.mark.parametrize(("gpu", "tflops"), [("T4", 8.1), ("A100", 19.5), ("H100", 67)])
+def test_float32_multiplies_outside_the_tensor_cores(gpu: str, tflops: float) -> None:
+    narrow, wide = (estimate(LLAMA_8B, gpu, dtype=dtype, kv=dtype) for dtype in ("float16", "float32"))  # type: ignore[arg-type]
+    factor = gpu_named(gpu).tflops_16bit / tflops
+    assert wide.per_token == pytest.approx(factor * narrow.per_token)
+    assert wide.per_prefill_token_context == pytest.approx(factor * narrow.per_prefill_token_context)
+
+
+def test_all_reduces_in_a_full_mesh_use_the_links_that_there_are() -> None:
+    two, four, eight = (roofline(LLAMA_70B, gpu_named("MI300X"), tp, "bfloat16", "bfloat16") for tp in (2, 4, 8))
+    like = {tp: replace(gpu_named("MI300X"), link_gb_s=64.0 * (tp - 1), mesh=False) for tp in (4, 8)}
+    assert (four, eight) == tuple(roofline(LLAMA_70B, like[tp], tp, "bfloat16", "bfloat16") for tp in (4, 8))
+    assert two is not None and four is not None and two.per_prefill_token > 1.5 * four.per_prefill_token
+    pcie = roofline(LLAMA_70B, replace(gpu_named("MI300X"), mesh=False), 8, "bfloat16", "bfloat16")
+    assert pcie is not None and eight is not None and pcie.per_prefill_token > 20 * eight.per_prefill_token
 
 
 def test_a_gpu_of_ones_own_is_estimated_with_the_usual_efficiencies() -> None:
-    own = Gpu("X1", 48, 46, 864, 362, 733, 32)
+    own = Gpu("X1", 48, 46, 864, 362, 91.6, 733, 32)
     step, l40s = roofline(LLAMA_8B, own, 1, "bfloat16", "bfloat16"), estimate(LLAMA_8B, "L40S")
     assert step is not None
     assert step.error == UNMEASURED_ERROR
@@ -169,6 +187,11 @@ def test_types_that_old_gpus_lack_have_no_estimate(dtype: str) -> None:
     for name in ("T4", "V100"):
         assert roofline(LLAMA_8B, gpu_named(name), 1, dtype, "float16") is None  # type: ignore[arg-type]
         assert roofline(LLAMA_8B, gpu_named(name), 1, "float16", "float16") is not None
+
+
+def test_quantised_weights_do_not_help_a_gpu_that_lacks_the_type_of_the_rest() -> None:
+    assert roofline(LLAMA_8B, gpu_named("T4"), 1, "int4", "bfloat16") is None
+    assert roofline(LLAMA_8B, gpu_named("T4"), 1, "int4", "float16") is not None
 
 
 def test_heads_that_do_not_split_have_no_estimate() -> None:

@@ -115,6 +115,14 @@ def test_the_input_of_a_request_tells_that_of_its_bucket(histogram: dict[Bucket,
         assert sum(weight for bucket, weight in found.items() if bucket.input_tokens == i) == pytest.approx(expected[i])
 
 
+def test_inputs_of_which_none_holds_another_become_fewer_all_the_same() -> None:
+    histogram = {Bucket(100 + n, 1000 - n): 1.0 for n in range(MOST_BUCKETS + 1)}
+    histogram[Bucket(107, 993)] = 0.1
+    found = merged(histogram)
+    assert len(found) == MOST_BUCKETS
+    assert found[Bucket(108, 993)] == pytest.approx(1.1)
+
+
 def test_the_largest_grids_that_are_taken_are_merged_at_once() -> None:
     many = {Bucket(64 + i, 16 + j): 1.0 for i in range(75) for j in range(65)}
     started = process_time()

@@ -74,17 +74,17 @@ EXAMPLE = POOLS + profile("L4", "1.5", "0") + profile("A100", "3", "1") + CHAT +
 TABLE = """\
 Planned: 5.07 per hour (lower bound 5.07, proven optimal)
 
-MODEL          REPLICAS   GPU    TP   POOL   COST/H     SERVED   PREDICTED
-default/chat          2   L4      1   l4       5.07   4 of 4/s   SLO met (100%, target 95%; Profile ±10%)
-                      1   A100    1   a100
+MODEL          REPLICAS   GPU         TP   POOL   COST/H     SERVED   PREDICTED
+default/chat          2   L4           1   l4       5.07   4 of 4/s   SLO met (100%, target 95%; Profile ±10%)
+                      1   A100-80GB    1   a100
 
-POOL    GPU     NODES   PRICE/NODE-H   COST/H
-a100    A100   1 of 4           3.67     3.67
-l4      L4     2 of 4           0.70     1.40
-total                                    5.07
+POOL    GPU          NODES   PRICE/NODE-H   COST/H
+a100    A100-80GB   1 of 4           3.67     3.67
+l4      L4          2 of 4           0.70     1.40
+total                                         5.07
 
 SINGLE TYPE   COST/H   SAVING   WHY NOT
-A100            7.34      31%
+A100-80GB       7.34      31%
 L4                 -        -   cannot serve default/chat 4000+200: """
 CONFIG = {
     "num_hidden_layers": 32,

@@ -55,9 +55,9 @@ def cheapest_of_two(config: dict[str, Any]) -> Fraction | float:
     for n in range(min(caps[0], ceil(sum(a for a, _ in loads if a < inf))) + 1):
         room, rest = Fraction(n), Fraction(0)
         for first, second in loads:
-            part = min(Fraction(1), room / first) if first < inf else Fraction(0)
-            room -= part * first if part else 0
-            rest += (1 - part) * second if part < 1 else 0
+            part = min(Fraction(1), room / Fraction(first)) if first < inf else Fraction(0)
+            room -= part * Fraction(first) if part else 0
+            rest += (1 - part) * Fraction(second) if part < 1 else 0
         if rest < inf and ceil(rest * (1 - Fraction(1, 10**9))) <= caps[1]:
             best = min(best, n * costs[0] + ceil(rest * (1 - Fraction(1, 10**9))) * costs[1])
     return best

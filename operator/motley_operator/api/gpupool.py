@@ -31,10 +31,14 @@ class GpuSheet(ApiModel):
     """Memory bandwidth, GB/s."""
     bf16_tflops: Decimal = Field(alias="bf16TFLOPS")
     """Dense BF16 (or FP16) TFLOPS, without sparsity."""
+    fp32_tflops: Decimal | None = Field(default=None, alias="fp32TFLOPS")
+    """FP32 TFLOPS without tensor cores; absent: a sixteenth of bf16TFLOPS."""
     fp8_tflops: Decimal | None = Field(default=None, alias="fp8TFLOPS")
     """Dense FP8 TFLOPS; absent where the GPU has no FP8."""
     link_gbs: Decimal | None = Field(default=None, alias="linkGBs")
     """Bandwidth between GPUs of one node in one direction, GB/s; absent: PCIe 4."""
+    bf16: bool | None = None
+    """Whether the GPU has BF16; absent: as the catalogue says of `gpu`, and true where it says nothing."""
 
 
 class Node(ApiModel):

@@ -118,8 +118,8 @@ class Traffic(ApiModel):
     prefix_reuse: Portion = "0"
     """Share of the input tokens whose KV cache is there already: system prompts, earlier turns of a conversation."""
     burstiness: Variation = "1"
-    """Coefficient of variation of the times between requests: 0 is a steady beat, 1 is independent users (Poisson),
-    more comes in bursts."""
+    """Coefficient of variation (CV) of the times between requests: 0 is a steady beat, 1 is Poisson arrivals, more
+    comes in bursts. vLLM's --burstiness is the shape of a gamma distribution, 1/CV^2, where less is burstier."""
 
 
 class Placement(ApiModel):

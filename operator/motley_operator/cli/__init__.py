@@ -66,7 +66,8 @@ their weights, and as comments what they were made from.
 
 TRACE is CSV with a header, or JSON Lines: a request per line, with at least its input and output tokens. The columns of
 the traces of Azure, Mooncake, AIBrix, BurstGPT and Vidur are found by their names, others are named by options. Times
-are dates or numbers. A request without an output was rejected: it counts all the same, since it was asked for.
+are dates or numbers. A request without an output, or with one of 0 tokens, was rejected or failed: it counts all the
+same, since it was asked for.
 
 BEFORE and AFTER are what the routers' /metrics/sizes said at two times, all routers of a time in one file, one after
 the other. They count offered requests by size, rejected ones included; the rate is the mean in between.
@@ -204,7 +205,7 @@ def _add_traffic(commands: "Commands", prog: str) -> None:
     traffic.add_argument("--model", metavar="NAMESPACE/NAME", help="of the counters, where they are of several Models")
     traffic.add_argument(
         "--context-length",
-        type=_tokens,
+        type=lambda text: _tokens(text, 16),
         metavar="N",
         help="of the Model: sizes, which are rounded up, are cut to it",
     )
@@ -300,10 +301,11 @@ def _quantiles(text: str) -> tuple[tuple[float, int], ...]:
     return tuple(found)
 
 
-def _tokens(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,6}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"must be a whole number of tokens from 1 to 9999999, not {text!r}")
-    return int(text)
+def _tokens(text: str, least: int = 1) -> int:
+    found = int(text) if re.fullmatch(r"\d{1,8}", text, re.ASCII) else 0
+    if not least <= found <= 10_000_000:
+        raise argparse.ArgumentTypeError(f"must be a whole number of tokens from {least} to 10000000, not {text!r}")
+    return found
 
 
 def _rate(text: str) -> float:

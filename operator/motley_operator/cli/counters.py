@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from motley_operator.cli.jsoninput import BadInput, said, shown, text_in
+from motley_operator.cli.traces import MOST_INPUT, MOST_OUTPUT
 from motley_solver.offered import Counters
 
 UPTIME = "motley_router_uptime_seconds"
@@ -80,28 +81,29 @@ class _Scrape(NamedTuple):
                 raise ValueError(f"router {shown(router)} is in it twice")
             self.seconds[router] = value
         elif sample.name == REQUESTS:
-            outputs = labels["output_tokens"]
-            size = _tokens(labels["input_tokens"]), None if outputs == REJECTED else _tokens(outputs)
-            self.requests[router, labels["model"]][size] = value
+            if value % 1:
+                raise ValueError(f"{sample.name} is {value}")
+            inputs, outputs = labels["input_tokens"], labels["output_tokens"]
+            to = None if outputs == REJECTED else _tokens(outputs, MOST_OUTPUT)
+            self.requests[router, labels["model"]][_tokens(inputs, MOST_INPUT), to] += value
         else:
             self.tokens[router, labels["model"], sample.name] = value
 
 
-def _tokens(text: str) -> int:
-    if not 1 <= (tokens := int(text)) <= MOST:
+def _tokens(text: str, most: int) -> int:
+    """The edge of the largest sizes is beyond what a Model takes."""
+    if (tokens := int(text)) < 1:
         raise ValueError(f"a size of {tokens} tokens")
-    return tokens
+    return min(tokens, most)
 
 
 def _scrape_of(path: str) -> _Scrape:
-    scrape = _Scrape({}, defaultdict(dict), {})
+    scrape = _Scrape({}, defaultdict(lambda: defaultdict(float)), {})
     try:
         for family in text_string_to_metric_families(text_in(path)):
             for sample in family.samples:
                 if sample.name in (UPTIME, REQUESTS, PROMPT, CACHED):
                     scrape.take(sample)
-    except OSError as error:
-        raise _wrong(path, (error.strerror or str(error)).lower()) from error
     except BadInput as error:
         raise _wrong(path, str(error)) from error
     except KeyError as error:

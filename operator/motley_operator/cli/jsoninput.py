@@ -1,11 +1,13 @@
-"""JSON files in the forms of other programs: read, refused where Python would be lenient, and every mistake named by
-its key. What the keys mean is the affair of who asks."""
+"""Files that are read whole, and JSON in the forms of other programs: refused where Python would be lenient, and every
+mistake named by its key. What the keys mean is the affair of who asks."""
 
 import json
 import sys
 from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any
+
+from motley_operator.cli.terminal import one_line
 
 MOST_BYTES = 32 * 2**20
 LARGEST = 1e12
@@ -15,13 +17,14 @@ LARGEST = 1e12
 class BadInput(Exception):
     """One line that names the key; who knows the file adds it."""
 
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
 
 def object_in(path: str) -> dict[str, Any]:
     """The JSON object in a file, `-` for standard input; BadInput where there is none."""
     try:
         value = json.loads(text_in(path), object_pairs_hook=_without_duplicates)
-    except OSError as error:
-        raise BadInput((error.strerror or str(error)).lower()) from error
     except RecursionError as error:
         raise BadInput("nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -33,16 +36,25 @@ def object_in(path: str) -> dict[str, Any]:
     return value
 
 
-def text_in(path: str) -> str:
-    if path == "-":
-        if sys.stdin is None:
+def data_in(path: str) -> bytes:
+    """What a file holds, `-` for standard input; BadInput where it cannot be read or is larger than MOST_BYTES."""
+    try:
+        if path != "-":
+            with open(path, "rb") as stream:
+                data = stream.read(MOST_BYTES + 1)
+        elif sys.stdin is None:
             raise BadInput("standard input is closed")
-        data = sys.stdin.buffer.read(MOST_BYTES + 1)
-    else:
-        with open(path, "rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
+        else:
+            data = sys.stdin.buffer.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise BadInput((error.strerror or str(error)).lower()) from error
     if len(data) > MOST_BYTES:
         raise BadInput(f"larger than {MOST_BYTES // 2**20} MiB")
+    return data
+
+
+def text_in(path: str) -> str:
+    data = data_in(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,8 +101,12 @@ def kind_of(value: Any) -> str:
     return "an object"
 
 
+def named(path: str) -> str:
+    return "<stdin>" if path == "-" else shown(path)
+
+
 def said(path: str, error: BadInput) -> str:
-    return f"{'<stdin>' if path == '-' else shown(path)}: {error}"
+    return f"{named(path)}: {error}"
 
 
 def required(value: Mapping[str, Any], name: str, *where: str | int) -> Any:

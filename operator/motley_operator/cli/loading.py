@@ -1,14 +1,13 @@
 """Paths of the command line → YAML documents with positions: files, folders, `-` for standard input, Lists.
 It knows files and YAML only; what an object means is `validate`'s affair."""
 
-import sys
+import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
+from motley_operator.cli.jsoninput import BadInput, data_in, named
 from motley_operator.cli.yamltree import Document, Mistake, parsed
 
 SUFFIXES = (".yaml", ".yml", ".json")
-MOST_BYTES = 32 * 2**20
 
 
 def loaded(paths: Iterable[str]) -> tuple[list[Document], list[Mistake]]:
@@ -17,14 +16,10 @@ def loaded(paths: Iterable[str]) -> tuple[list[Document], list[Mistake]]:
     mistakes: list[Mistake] = []
     for file in _files(paths, mistakes):
         try:
-            data = _content(file)
-        except OSError as error:
-            mistakes.append(Mistake(file, 0, "", (error.strerror or str(error)).lower()))
+            found, wrong = parsed(named(file), data_in(file))
+        except BadInput as error:
+            mistakes.append(Mistake(named(file), 0, "", str(error)))
             continue
-        if len(data) > MOST_BYTES:
-            mistakes.append(Mistake(file, 0, "", f"larger than {MOST_BYTES // 2**20} MiB; split it"))
-            continue
-        found, wrong = parsed("<stdin>" if file == "-" else file, data)
         documents += [part for document in found for part in _unpacked(document)]
         mistakes += wrong
     return documents, mistakes
@@ -32,26 +27,31 @@ def loaded(paths: Iterable[str]) -> tuple[list[Document], list[Mistake]]:
 
 def _files(paths: Iterable[str], mistakes: list[Mistake]) -> Iterator[str]:
     """Folders as kubectl reads them: not into sub-folders. A file that is named twice is read once."""
-    seen: set[Path] = set()
-    for name in paths:
-        path = Path(name)
-        candidates = [name]
-        if name != "-" and path.is_dir():
-            candidates = [str(p) for p in sorted(path.iterdir()) if p.suffix in SUFFIXES and p.is_file()]
-            if not candidates:
-                mistakes.append(Mistake(name, 0, "", "no .yaml, .yml or .json file in this folder"))
-        for candidate in candidates:
-            resolved = Path(candidate).resolve()
+    seen: set[str] = set()
+    for path in paths:
+        found = [path]
+        if path != "-" and os.path.isdir(path):
+            try:
+                found = _files_in(path)
+            except BadInput as error:
+                mistakes.append(Mistake(named(path), 0, "", str(error)))
+                continue
+        for file in found:
+            resolved = file if file == "-" else os.path.realpath(file)
             if resolved not in seen:
                 seen.add(resolved)
-                yield candidate
+                yield file
 
 
-def _content(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read(MOST_BYTES + 1)
-    with open(file, "rb") as stream:
-        return stream.read(MOST_BYTES + 1)
+def _files_in(folder: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise BadInput((error.strerror or str(error)).lower()) from error
+    paths = [os.path.join(folder, name) for name in names if os.path.splitext(name)[1] in SUFFIXES]
+    if files := [path for path in paths if os.path.isfile(path)]:
+        return files
+    raise BadInput("no .yaml, .yml or .json file in this folder")
 
 
 def _unpacked(document: Document) -> Iterator[Document]:

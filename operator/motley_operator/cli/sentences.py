@@ -353,6 +353,10 @@ def _lack(shortfall: Shortfall | None) -> str:
             return f"KV memory holds {shortfall.available:.0f} tokens"
         case Shortfall("context"):
             return f"context limit {shortfall.available:.0f}"
+        case Shortfall("dtype"):
+            return "neither BF16 nor FP8"
+        case Shortfall("heads"):
+            return f"heads do not split over {shortfall.needed:.0f} GPUs"
     return "no profile" if shortfall else "no room on a node"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from motley_operator.api import Model, Shape
 from motley_operator.cli.validate import Given
 from motley_operator.cli.yamltree import Mistake
-from motley_solver.hardware import shape_of_config
+from motley_operator.shapes import shape_of
 
 
 def shaped(given: Iterable[Given]) -> tuple[list[Given], dict[str, Mistake]]:
@@ -43,9 +43,6 @@ def shape_in(path: Path) -> Shape:
         config = json.loads(path.read_text())
     except OSError as error:
         raise OSError(f"{path}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    found = shape_of_config(config)
-    return Shape(**{name: getattr(found, name) for name in Shape.model_fields})
+    return shape_of(config)

@@ -11,6 +11,15 @@ from contextlib import contextmanager
 PATIENCE = 2.0
 """Seconds after which somebody who waits is told what for."""
 
+LONGEST = 1000
+"""Characters of an error: what a file holds may be a line of megabytes."""
+
+
+def one_line(text: str) -> str:
+    """For an error that quotes its input: what breaks a line or commands a terminal is escaped, what is long is cut."""
+    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:LONGEST])
+    return escaped if len(text) <= LONGEST else f"{escaped}…"
+
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:

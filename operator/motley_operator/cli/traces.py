@@ -5,13 +5,14 @@ import csv
 import json
 import re
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from math import isfinite
 from typing import Any, NamedTuple
 
-from motley_operator.cli.jsoninput import BadInput, said, shown, text_in
+from motley_operator.cli.jsoninput import BadInput, named, said, shown, text_in
 from motley_operator.cli.yamltree import Mistake
 from motley_solver.offered import Request
 
@@ -41,11 +42,9 @@ class _Row(NamedTuple):
 
 def requests_in(path: str, options: Namespace) -> list[Request]:
     """In order of their times; BadInput names file, line and column. `options` are those of `motley traffic`."""
-    file = "<stdin>" if path == "-" else shown(path)
+    file = named(path)
     try:
         text = text_in(path)
-    except OSError as error:
-        raise BadInput(f"{file}: {(error.strerror or str(error)).lower()}") from error
     except BadInput as error:
         raise BadInput(said(path, error)) from error
     rows = list(_objects(file, text) if text.lstrip().startswith("{") else _records(file, text))
@@ -61,7 +60,7 @@ def _records(file: str, text: str) -> Iterator[_Row]:
     reader = csv.reader(StringIO(text, newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if twice := [name for name in header if header.count(name) > 1]:
+        if twice := [name for name, number in Counter(header).items() if number > 1]:
             raise _mistake(file, 1, shown(twice[0]), "is the name of two columns")
         for values in reader:
             if not values:
@@ -103,6 +102,7 @@ class _Reader:
         self._unit: str | None = options.time_unit
         self._block: int = options.block_tokens
         self._names = list(dict.fromkeys(name for row in rows for name in row.values))
+        self._all_names = ", ".join(map(shown, self._names))
         self._input = self._needed("input", options.input_column)
         self._output = self._needed("output", options.output_column)
         self._time = self._column("time", options.time_column)
@@ -114,14 +114,13 @@ class _Reader:
         found = self._column(role, named)
         if found is None:
             message = f"no column is known to hold the {role} tokens; name it with --{role}-column, of: "
-            raise _mistake(self._file, 1, "", message + ", ".join(map(shown, self._names)))
+            raise _mistake(self._file, 1, "", message + self._all_names)
         return found
 
     def _column(self, role: str, named: str | None = None) -> str | None:
         if named is not None:
             if named not in self._names:
-                message = f"has no column {shown(named)}, only: {', '.join(map(shown, self._names))}"
-                raise _mistake(self._file, 1, "", message)
+                raise _mistake(self._file, 1, "", f"has no column {shown(named)}, only: {self._all_names}")
             return named
         found = [name for name in self._names if _plain(name) in _NAMES[role]]
         if len(found) > 1:
@@ -138,7 +137,8 @@ class _Reader:
             inputs = self._tokens(row, self._input, MOST_INPUT)
             if inputs is None:
                 raise self._wrong(row, self._input, "is missing")
-            yield Request(inputs, self._tokens(row, self._output, MOST_OUTPUT), self._reused(row, inputs), time)
+            outputs = self._tokens(row, self._output, MOST_OUTPUT) or None  # BurstGPT writes 0 where a request failed
+            yield Request(inputs, outputs, self._reused(row, inputs), time)
 
     def _reused(self, row: _Row, inputs: int) -> int:
         if self._cached is not None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from motley_operator.cli import INVALID, PLANNED
 from motley_operator.cli.counters import counted
-from motley_operator.cli.jsoninput import BadInput, said, shown
+from motley_operator.cli.jsoninput import BadInput, named, said, shown
 from motley_operator.cli.terminal import progress
-from motley_operator.cli.traces import requests_in
+from motley_operator.cli.traces import MOST_INPUT, MOST_OUTPUT, requests_in
 from motley_solver.offered import Request, busiest_rate, histogram_of_quantiles, within, workload_counted, workload_of
 from motley_solver.workload import Workload, loads_of, merged
 
@@ -25,10 +25,9 @@ def run(options: Namespace) -> int:
         with progress() as tell:
             tell("Reading")
             workload, measured = _SOURCES[_source(options)](options)
-            if options.context_length is not None:
-                measured["cut"] = _longer_than(options.context_length, workload)
-                workload = within(workload, options.context_length)
-            found = _found(workload, measured)
+            context_length = options.context_length or MOST_INPUT  # no Model has a longer one
+            measured["cut"] = _longer_than(context_length, workload)
+            found = _found(within(workload, context_length), measured)
     except BadInput as error:
         print(error, file=sys.stderr)
         return INVALID
@@ -51,10 +50,12 @@ def _source(options: Namespace) -> str:
 
 
 def _of_trace(options: Namespace) -> tuple[Workload, Json]:
-    file = "<stdin>" if options.trace == "-" else shown(options.trace)
+    file = named(options.trace)
     trace = requests_in(options.trace, options)
     times = sorted(request.time for request in trace if request.time is not None)
-    if options.rate is None and (not times or len(times) > MOST_RATE * (times[-1] - times[0])):
+    if times and len(times) > MOST_RATE * (times[-1] - times[0]):
+        trace, times = [request._replace(time=None) for request in trace], []
+    if options.rate is None and not times:
         raise BadInput(f"{file}: does not tell how many requests come in what time; say it with --rate")
     try:
         workload = workload_of(trace, options.rate)
@@ -71,7 +72,7 @@ def _measured(trace: Sequence[Request], times: Sequence[float], workload: Worklo
         "inputTokens": sum(request.input_tokens for request in trace) / len(trace),
         "outputTokens": sum(outputs) / len(outputs),
     }
-    if times and times[0] < times[-1]:
+    if times:
         seconds = times[-1] - times[0]
         found |= {
             "seconds": seconds,
@@ -87,6 +88,8 @@ def _of_counters(options: Namespace) -> tuple[Workload, Json]:
     model, routers, started = counted(before, after, options.model)
     try:
         workload = workload_counted(routers, options.rate)
+        if options.rate is None and workload.rate > MOST_RATE:
+            raise ValueError(f"{workload.rate:g} requests per second; a Model takes at most {MOST_RATE:g}")
     except ValueError as error:
         raise BadInput(said(after, BadInput(f"{shown(model)} since {shown(before)}: {error}"))) from error
     requests = [(outputs, n, n / router.seconds) for router in routers for (_, outputs), n in router.requests.items()]
@@ -106,7 +109,11 @@ def _of_counters(options: Namespace) -> tuple[Workload, Json]:
 def _of_quantiles(options: Namespace) -> tuple[Workload, Json]:
     if options.rate is None:
         raise BadInput("quantiles do not tell how many requests there are: say it with --rate")
-    histogram = merged(histogram_of_quantiles(dict(options.input_quantiles), dict(options.output_quantiles)))
+    inputs, outputs = dict(options.input_quantiles), dict(options.output_quantiles)
+    for role, quantiles, most in (("input", inputs, MOST_INPUT), ("output", outputs, MOST_OUTPUT)):
+        if quantiles[1.0] > most:
+            raise BadInput(f"--{role}-quantiles: a Model takes at most {most} tokens, not {quantiles[1.0]}")
+    histogram = merged(histogram_of_quantiles(inputs, outputs))
     return Workload(loads_of(histogram.items(), options.rate)), {"source": "quantiles"}
 
 
@@ -152,6 +159,9 @@ def _longer_than(context: int, workload: Workload) -> float:
 # --- as text ---
 
 
+_CV = "# CV of the times between requests, within a minute; vLLM's --burstiness is 1/CV^2"
+
+
 def _yaml(found: Json) -> str:
     """Indented as below `spec:`."""
     traffic = found["traffic"]
@@ -159,7 +169,7 @@ def _yaml(found: Json) -> str:
     lines += [
         "traffic:",
         f'  rate: "{traffic["rate"]}"',
-        f'  burstiness: "{traffic["burstiness"]}" # variation of the times between requests, within a minute',
+        f'  burstiness: "{traffic["burstiness"]}" {_CV}',
         f'  prefixReuse: "{traffic["prefixReuse"]}" # share of the input tokens that were cached',
         "  sizes:",
     ]
@@ -187,7 +197,7 @@ def _tokens(name: str, measured: Json, planned: Json) -> str:
 
 def _origin(measured: Json) -> Iterator[str]:
     if "requests" not in measured:
-        yield "From quantiles of input and of output tokens, as if the one told nothing of the other."
+        yield "From quantiles; input and output lengths are assumed to be independent."
         return
     lasting = f" in {_duration(measured['seconds'])}" if "seconds" in measured else ""
     of = f" of {shown(measured['model'])}" if "model" in measured else ""
@@ -200,14 +210,14 @@ def _origin(measured: Json) -> Iterator[str]:
 
 def _arrivals(traffic: Json, measured: Json) -> Iterator[str]:
     if "rate" not in measured:
-        yield f"Rate: {traffic['rate']}/s as given. Burstiness: of independent users, since no times are known."
-        return
-    said = f"Rate: {measured['rate']:.4g}/s on average"
-    if "busiestMinuteRate" in measured:
-        said += f", {measured['busiestMinuteRate']:.4g}/s in the busiest minute"
-    yield f"{said}, {traffic['rate']}/s as given." if _decimal(measured["rate"]) != traffic["rate"] else f"{said}."
+        yield f"Rate: {traffic['rate']}/s as given."
+    else:
+        said = f"Rate: {measured['rate']:.4g}/s on average"
+        if "busiestMinuteRate" in measured:
+            said += f", {measured['busiestMinuteRate']:.4g}/s in the busiest minute"
+        yield f"{said}, {traffic['rate']}/s as given." if _decimal(measured["rate"]) != traffic["rate"] else f"{said}."
     if "burstiness" not in measured:
-        yield "Burstiness: of independent users, since no times are known."
+        yield "Burstiness 1 (Poisson arrivals) is assumed: the source has no times."
     elif measured["burstiness"] > MOST_BURSTINESS:
         yield f"Burstiness: {measured['burstiness']:.3g}, of which a Model takes {MOST_BURSTINESS}."
 

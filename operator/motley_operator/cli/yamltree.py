@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from motley_operator.cli.terminal import one_line
+
 Path = tuple[str | int, ...]
 
 MOST_VALUES = 200_000  # of one document, aliases expanded
@@ -52,7 +54,7 @@ class Mistake:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (where, self.field, self.message) if part)
+        return one_line(": ".join(part for part in (where, self.field, self.message) if part))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from motley_solver.check import violations
 from motley_solver.classes import by_class, spread
 from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.fleet import FleetProgram, fleet_program, reserved_bill
+from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import price_unit
 from motley_solver.ilp.program import LE, Answer, Terms, value
 from motley_solver.ilp.sequence import one_by_one
+from motley_solver.ilp.serving import kinds_of
 from motley_solver.plan import Infeasible, Outcome, Unsolved
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
@@ -60,7 +62,7 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
 def _whole(problem: Problem, deadline: float, gap: float) -> _Found | None:
     """By the method that suits the size; while nothing is proven and there is time, by the other too: now the one finds
     the better plan and now the other, and the higher of their bounds holds."""
-    methods = _METHODS[_size(problem)][: len(problem.models)]  # one model has no others to be planned beside
+    methods = _METHODS[_size(problem)] if len(problem.models) > 1 else _ALONE
     found: _Found | None = None
     for method, part in methods:
         found = _better(found, method(problem, _within(deadline, part), gap), gap)
@@ -96,7 +98,17 @@ def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | N
     return _Found(solution, objective, bound, parts.closed)
 
 
-# For a small, a large and a very large fleet, with the part of the time that is left.
+def _greedily(problem: Problem, deadline: float, gap: float) -> _Found | None:
+    """Poor, but there at once."""
+    models = ((model, kinds_of(problem, model)) for model in problem.models)
+    solution, complete = greedily(problem, models, Room(problem))
+    objective = plan_of(problem, solution, 0.0, False, 0.0).objective
+    return _Found(solution, objective, reserved_bill(problem), proven=False) if complete else None
+
+
+# With the part of the time that is left: for one model, which has no others to be planned beside; for a small, a large
+# and a very large fleet, of which the model by model begins greedily.
+_ALONE = ((_at_once, 1.0), (_greedily, 1.0))
 _METHODS = (
     ((_at_once, 0.6), (_model_by_model, 1.0)),
     ((_model_by_model, 0.8), (_at_once, 1.0)),

@@ -1,30 +1,28 @@
 """Large fleets, model by model: only nodes couple the models, so each is solved by itself at the prices that the pools
 put on a replica (Dantzig and Wolfe), and what that proves is handed to a program of whole replicas without flows
-(Benders). Both give plans, both give bounds; flows are only ever solved for one model at a time."""
+(Benders). Both give plans, both give bounds; flows are left to each model's oracle."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
 
 from motley_solver.ilp.fleet import require_budget, solution_of
 from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
-from motley_solver.ilp.oracle import Column, Cut, Oracle, Prices
-from motley_solver.ilp.program import EQ, GE, LE, Answer, Program, Row, Terms, Variable, value
-from motley_solver.ilp.serving import Serving, add_replicas, add_serving, changes, started
+from motley_solver.ilp.oracle import LOOSE, Column, Cut, Oracle, Prices, counts_of
+from motley_solver.ilp.program import EQ, LE, Answer, Program, Row, Terms, Variable, value
+from motley_solver.ilp.serving import Serving, changes, started
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
 from motley_solver.rounding import Solution
 from motley_solver.switching import Place
 
 _ROUNDS = 60
-_SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
-_LOOSE = 1e-6  # tolerance of a program of cuts: at a tighter one presolve has cut off the best replicas
 _BEYOND = 0.5, 8.0, 1e6  # nodes beyond the stock: their price first, its growth while some are bought, its end
 _STALE = 2  # rounds without progress of the bound
-_ROUGH = 1e-2  # gap of an answer that only makes a cut stronger
+_ROUGH, _FEW = 1e-2, 8  # gap and rounds of an answer that only makes a cut stronger
 
 Standing = dict[str, dict[Size, Terms]]
 
@@ -39,6 +37,14 @@ class _Master:
 
 
 @dataclass(frozen=True)
+class _CutProgram:
+    program: Program
+    servings: dict[int, Serving]  # of the models that are planned
+    nodes: list[Nodes]
+    costs: Terms
+
+
+@dataclass(frozen=True)
 class Best:
     objective: float = inf
     columns: tuple[Column, ...] = ()
@@ -49,12 +55,10 @@ class Decomposition:
     """All in price units, without what the reserved nodes cost anyway."""
 
     def __init__(self, problem: Problem) -> None:
-        self.problem, self.unit = problem, price_unit(problem)
+        self.problem, self.unit, self._began = problem, price_unit(problem), monotonic()
         self.oracles = [Oracle(problem, model, self.unit) for model in problem.models]
         self.columns: list[dict[Column, None]] = [{} for _ in self.oracles]
-        self.cuts: list[list[Cut]] = [[] for _ in self.oracles]
         self.bound, self.best, self.exact = 0.0, Best(), True
-        self.impossible = False  # proven: not everything can be served
         self.gap, self._dear = 1e-6, _BEYOND[0]
         self._sizes: dict[str, set[Size]] = defaultdict(set)
         for oracle in self.oracles:
@@ -66,6 +70,7 @@ class Decomposition:
         search ends at the `early` moment already."""
         self.gap = gap
         self._start(deadline)
+        deadline -= monotonic() - self._began  # the flows of all models, at the end, take about as long again
         early = deadline if self.best.columns else min(deadline, early)
         if self._price_rounds(_within(early, 0.75), early) and not self.closed:
             self._search(deadline if self.best.columns else early)
@@ -106,7 +111,9 @@ class Decomposition:
     # --- prices ---
 
     def _start(self, deadline: float) -> None:
-        solution, complete = greedily(self.problem, self.problem.models, Room(self.problem))
+        """A plan in hand, where the greedy one is whole."""
+        models = ((oracle.model, oracle.kinds) for oracle in self.oracles)
+        solution, complete = greedily(self.problem, models, Room(self.problem))
         if complete:
             counts: list[dict[Place, int]] = [{} for _ in self.oracles]
             index = {oracle.model.name: i for i, oracle in enumerate(self.oracles)}
@@ -118,9 +125,10 @@ class Decomposition:
 
     def _price_rounds(self, rounds_end: float, deadline: float) -> bool:
         """Columns at prices, prices from columns, until the bound stands; then the best choice of columns."""
-        if not all(self._ask(i, oracle.fair_prices, deadline, self._fine) for i, oracle in enumerate(self.oracles)):
-            if self.best.columns:
-                self._choose(deadline)
+        for i, oracle in enumerate(self.oracles):
+            if self._ask(i, oracle.fair_prices, deadline, self._fine).bound == inf:
+                return False
+        if not all(self.columns):
             return False
         stale = 0
         for _ in range(_ROUNDS):
@@ -155,19 +163,15 @@ class Decomposition:
     def _saving(self, i: int, master: _Master, deadline: float) -> float:
         """What earlier answers prove to be little is not asked again."""
         prices, paid = self._prices(self.oracles[i], master), float(master.one_each[i].pi)
-        least = max(cut.least(prices) for cut in self.cuts[i])
+        least = max(cut.least(prices) for cut in self.oracles[i].cuts)
         if least < paid * (1 - self.gap / 8):
-            asked = self._ask(i, prices, deadline, self._fine)
-            least = asked.bound if asked else least
+            least = max(least, self._ask(i, prices, deadline, self._fine).bound)
         return max(0.0, paid - least)
 
-    def _ask(self, i: int, prices: Prices, deadline: float, gap: float) -> Cut | None:
-        found = self.oracles[i].cheapest(prices, deadline, gap)
-        if found is None:
-            return None
-        cut, column = found
-        self.cuts[i].append(cut)
-        self.columns[i][column] = None
+    def _ask(self, i: int, prices: Prices, deadline: float, gap: float, **rounds: int) -> Cut:
+        cut, column = self.oracles[i].cheapest(prices, deadline, gap, **rounds)
+        self.oracles[i].cuts.append(cut)
+        self.columns[i] |= {column: None} if column else {}
         return cut
 
     def _raise(self, bound: float) -> bool:
@@ -212,24 +216,21 @@ class Decomposition:
                 max(zip(columns, chosen, strict=True), key=lambda pair: pair[1].varValue or 0.0)[0]
                 for columns, chosen in zip(self.columns, master.choices, strict=True)
             ]
-            self._keep(master.answer.objective, columns, master.nodes)
+            self._keep(Best(master.answer.objective, tuple(columns), bought(master.nodes)))
 
-    def _keep(self, objective: float, columns: Sequence[Column | None], nodes: list[Nodes]) -> None:
-        """Remembers a plan, where it is one, and what it consists of."""
-        chosen = tuple(column for column in columns if column is not None)
-        if len(chosen) < len(columns):
-            return
-        for known, column in zip(self.columns, chosen, strict=True):
+    def _keep(self, plan: Best) -> None:
+        """Remembers what it consists of, and the plan where it is the best."""
+        for known, column in zip(self.columns, plan.columns, strict=True):
             known[column] = None
-        if objective < self.best.objective:
-            self.best = Best(objective, chosen, bought(nodes))
+        if plan.objective < self.best.objective:
+            self.best = plan
 
     # --- whole replicas without flows ---
 
     def _search(self, deadline: float) -> None:
         """Until the gap closes: the cheapest replicas that keep all cuts, and new cuts from what these cannot serve.
         Where that finds no better plan, each model is planned anew beside the others of the best."""
-        patience = 0.5
+        patience = 1.0
         polished: tuple[Column, ...] = ()
         while not self.closed and monotonic() < deadline:
             before, waited = self.best, monotonic() + patience
@@ -244,47 +245,53 @@ class Decomposition:
     def _cut_round(self, waited: float, deadline: float) -> bool:
         """The cheapest replicas that keep all cuts; what they cannot serve becomes new cuts, and is planned anew beside
         the others: a plan. False where that was the last word."""
-        program, servings, nodes, costs = self._cut_program()
-        answer = program.minimise(costs, waited, self.gap / 2, tolerance=_LOOSE)
-        self.impossible = answer.status == "infeasible"
+        everyone = range(len(self.oracles))
+        cut = self._cut_program(everyone, [None for _ in everyone])
+        answer = cut.program.minimise(cut.costs, waited, self.gap / 2, tolerance=LOOSE)
         if not answer.found:
-            return not self.impossible
+            return answer.status != "infeasible"
         self._raise(answer.bound)
-        counts = [counts_of(serving) for serving in servings]
+        counts = [counts_of(cut.servings[i]) for i in everyone]
         broken = [self._separate(i, mine, deadline) for i, mine in enumerate(counts)]
         if any(broken):
             self._repair(counts, broken, deadline)
             self._choose(deadline)
         else:
-            columns = [oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True)]
-            self._keep(answer.objective, columns, nodes)
+            columns = tuple(oracle.column(mine) for oracle, mine in zip(self.oracles, counts, strict=True))
+            self._keep(Best(answer.objective, columns, bought(cut.nodes)))
         return any(broken) or answer.status != "optimal"
 
-    def _cut_program(self) -> tuple[Program, list[Serving], list[Nodes], Terms]:
+    def _cut_program(self, planned: Container[int], columns: Sequence[Column | None]) -> _CutProgram:
+        """Whole replicas of the planned models, as far as cuts know which serve, beside what stands of the others."""
         program = Program()
-        servings = [Serving(oracle.model, oracle.kinds) for oracle in self.oracles]
+        one = program.constant()
         standing: Standing = defaultdict(lambda: defaultdict(list))
+        servings: dict[int, Serving] = {}
         costs: Terms = []
-        for i, (oracle, serving) in enumerate(zip(self.oracles, servings, strict=True)):
-            add_replicas(program, serving, everything=True)
-            starting = oracle.switching_of(program, serving)
-            costs += starting
-            for (key, pool), variable in serving.replicas.items():
-                standing[pool][oracle.sizes[key]].append((variable, 1.0))
-            for cut in self.cuts[i]:
-                _require_cut(program, serving, cut, starting)
+        for i, (oracle, column) in enumerate(zip(self.oracles, columns, strict=True)):
+            if i in planned:
+                servings[i], starting = oracle.without_flows(program)
+                costs += starting
+                for (key, pool), variable in servings[i].replicas.items():
+                    standing[pool][oracle.sizes[key]].append((variable, 1.0))
+            elif column is not None:
+                costs.append((one, column.switching))
+                for (key, pool), count in column.replicas:
+                    standing[pool][oracle.sizes[key]].append((one, float(count)))
         nodes = self._add_pools(program, standing, whole=True)
-        return program, servings, nodes, [*self._cost(nodes), *costs]
+        return _CutProgram(program, servings, nodes, [*self._cost(nodes), *costs])
 
     def _separate(self, i: int, counts: dict[Place, int], deadline: float) -> bool:
         """Can these replicas not serve the model? Then there are new cuts."""
         if any(all(counts[place] >= n for place, n in column.replicas) for column in self.columns[i]):
             return False
-        cut = self.oracles[i].missing(counts, deadline)
-        if cut is not None and cut.prices:
-            self.cuts[i].append(cut)
-            self._ask(i, cut.prices, deadline, _ROUGH)  # stronger, as replicas are whole
-        return cut is not None
+        cuts = self.oracles[i].cuts
+        known = len(cuts)
+        if self.oracles[i].serves(counts, deadline):
+            return False
+        if len(cuts) > known:
+            self._ask(i, cuts[-1].prices, deadline, _ROUGH, rounds=_FEW)
+        return True
 
     def _repair(self, counts: list[dict[Place, int]], broken: list[bool], deadline: float) -> None:
         """The models that are served stay; the others are planned one after the other on what is left."""
@@ -292,77 +299,50 @@ class Decomposition:
             None if bad else oracle.column(mine) for oracle, mine, bad in zip(self.oracles, counts, broken, strict=True)
         ]
         for i in (i for i, bad in enumerate(broken) if bad):
-            if not self._replan(i, columns, deadline):
+            plan = self._replan(i, columns, deadline)
+            if plan is None:
                 return
+            if None not in columns:
+                self._keep(plan)
 
     def _polish(self, deadline: float) -> None:
         for i in range(len(self.oracles)):
-            if self.closed or monotonic() > deadline:
-                return
-            self._replan(i, list(self.best.columns), _within(deadline, 0.3))
+            plan = None if self.closed else self._replan(i, list(self.best.columns), _within(deadline, 0.3))
+            self._keep(plan or self.best)
         self._choose(deadline)
-
-    def _replan(self, i: int, columns: list[Column | None], deadline: float) -> bool:
-        """The cheapest way to serve this model beside the others' replicas goes into the columns; a plan, once none is
-        missing."""
-        program, serving, nodes, costs = self._beside(i, columns)
-        answer = program.minimise(costs, deadline, min(2e-3, self.gap / 4), lean=True)
-        if answer.found:
-            columns[i] = self.oracles[i].column(counts_of(serving))
-            self._keep(answer.objective, columns, nodes)
-        return answer.found
-
-    def _beside(self, i: int, columns: Sequence[Column | None]) -> tuple[Program, Serving, list[Nodes], Terms]:
-        """One model with its flows, on nodes where the others' replicas stand."""
-        program, oracle = Program(), self.oracles[i]
-        serving = add_serving(program, self.problem, oracle.model, True, oracle.kinds)
-        starting = oracle.switching_of(program, serving)
-        standing: Standing = defaultdict(lambda: defaultdict(list))
-        for (key, pool), variable in serving.replicas.items():
-            standing[pool][oracle.sizes[key]].append((variable, 1.0))
-        one = program.constant()
-        for other, column in zip(self.oracles, columns, strict=True):
-            if other is not oracle and column is not None:
-                starting.append((one, column.switching))
-                for (key, pool), count in column.replicas:
-                    standing[pool][other.sizes[key]].append((one, float(count)))
-        nodes = self._add_pools(program, standing, whole=True)
-        return program, serving, nodes, [*self._cost(nodes), *starting]
 
     def _least_change(self, deadline: float) -> None:
         """Where starting replicas is free: each model in turn starts as few as it can at no more cost."""
         for i, oracle in enumerate(self.oracles):
-            columns, most = list(self.best.columns), self.best.objective * (1 + 1e-9) + 1e-9
-            if monotonic() > deadline or not oracle.starts(columns[i]):
-                continue
-            program, serving, nodes, costs = self._beside(i, columns)
-            program.require(costs, LE, most)
-            beyond = started(program, self.problem, serving)
-            if program.minimise(changes(serving, beyond), deadline, 1e-4, lean=True).found:
-                columns[i] = oracle.column(counts_of(serving))
-                self.best = replace(self.best, columns=tuple(columns), nodes=bought(nodes))
+            if oracle.starts(self.best.columns[i]):
+                at_most = self.best.objective * (1 + 1e-9) + 1e-9
+                self.best = self._replan(i, list(self.best.columns), deadline, at_most) or self.best
+
+    def _replan(self, i: int, columns: list[Column | None], deadline: float, at_most: float = inf) -> Best | None:
+        """The cheapest replicas of this model beside the others' go into the columns; where a cost is given, those that
+        change least for that much."""
+        oracle, counts = self.oracles[i], dict[Place, int]()
+        while monotonic() < deadline:
+            cut = self._cut_program([i], columns)
+            aim = cut.costs
+            if at_most < inf:
+                cut.program.require(cut.costs, LE, at_most)
+                aim = changes(cut.servings[i], started(cut.program, self.problem, cut.servings[i]))
+            answer = cut.program.minimise(aim, deadline, self._fine, lean=True, tolerance=LOOSE)
+            before, counts = counts, counts_of(cut.servings[i])
+            if not answer.found or counts == before:
+                break
+            if oracle.serves(counts, deadline):
+                columns[i] = oracle.column(counts)
+                return Best(value(cut.costs), tuple(c for c in columns if c is not None), bought(cut.nodes))
+        return None
 
 
 def bought(nodes: list[Nodes]) -> dict[str, float]:
     return {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
 
 
-def counts_of(serving: Serving) -> dict[Place, int]:
-    return {place: round(variable.varValue or 0.0) for place, variable in serving.replicas.items()}
-
-
 def _within(deadline: float, part: float) -> float:
     """The moment at which this part of the time that is left is over."""
     now = monotonic()
     return now + max(0.0, deadline - now) * part
-
-
-def _require_cut(program: Program, serving: Serving, cut: Cut, starting: Terms) -> None:
-    largest = max(cut.prices.values(), default=0.0)
-    if largest <= 0:
-        return
-    terms = [
-        (serving.replicas[place], price / largest) for place, price in cut.prices.items() if price > 1e-9 * largest
-    ]
-    terms += [(variable, cost / largest) for variable, cost in starting] if cut.switching else []
-    program.require(terms, GE, cut.bound / largest * (1 - _SAFE))

@@ -9,7 +9,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
-from motley_solver.ilp.serving import kinds_of
+from motley_solver.ilp.serving import Kind
 from motley_solver.packing import Size, nodes_needed, per_node, size_of
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.rounding import Solution
@@ -71,13 +71,15 @@ class _Chosen:
         return count
 
 
-def greedily(problem: Problem, models: Iterable[ModelDemand], room: Room) -> tuple[Solution, bool]:
-    """These models in turn, on what is left in the pools; is everything served?"""
+def greedily(
+    problem: Problem, models: Iterable[tuple[ModelDemand, tuple[Kind, ...]]], room: Room
+) -> tuple[Solution, bool]:
+    """These models, with what they may run, in turn on what is left in the pools; is everything served?"""
     shares: dict[tuple[str, Bucket, str], float] = defaultdict(float)
     replicas: dict[tuple[str, str, str], float] = {}
     complete = True
-    for model in models:
-        chosen, whole = _planned(problem, model, room)
+    for model, kinds in models:
+        chosen, whole = _planned(problem, model, kinds, room)
         complete = complete and whole
         loads = [load for load in model.buckets if load.rate > 0]
         for (at, size), share in chosen.shares.items():
@@ -87,8 +89,8 @@ def greedily(problem: Problem, models: Iterable[ModelDemand], room: Room) -> tup
     return Solution(shares, replicas, room.nodes, {}), complete
 
 
-def _planned(problem: Problem, model: ModelDemand, room: Room) -> tuple[_Chosen, bool]:
-    chosen = _choices(problem, model)
+def _planned(problem: Problem, model: ModelDemand, kinds: tuple[Kind, ...], room: Room) -> tuple[_Chosen, bool]:
+    chosen = _choices(problem, model, kinds)
     most = inf if model.max_replicas is None else model.max_replicas
     least = (chosen.work * chosen.prices[:, None]).min(axis=0, initial=inf)
     complete = all([_serve(chosen, room, int(size), most) for size in np.argsort(-least, kind="stable")])
@@ -116,11 +118,11 @@ def _serve(chosen: _Chosen, room: Room, size: int, most: float) -> bool:
     return False
 
 
-def _choices(problem: Problem, model: ModelDemand) -> _Chosen:
+def _choices(problem: Problem, model: ModelDemand, kinds: tuple[Kind, ...]) -> _Chosen:
     """A model that must survive the loss of a spot pool stays away from them."""
     loads = np.array([load.rate for load in model.buckets if load.rate > 0]) * (1 + problem.headroom)
     places, work = [], []
-    for kind in (kind for kind in kinds_of(problem, model) if kind.role == "aggregated"):
+    for kind in (kind for kind in kinds if kind.role == "aggregated"):
         rates = np.array([0.0 if outside else rate for rate, outside in kind.rates])
         needed = np.divide(loads, rates, out=np.full(len(loads), inf), where=rates > 0)
         for c, pools in kind.members:

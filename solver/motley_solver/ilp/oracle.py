@@ -7,15 +7,15 @@ from functools import cached_property
 from math import inf
 from time import monotonic
 
-import numpy as np
-from numpy.typing import NDArray
-
-from motley_solver.ilp.program import Program, Terms
-from motley_solver.ilp.serving import Kind, Serving, add_serving, kinds_of, started, switching
+from motley_solver.ilp.program import GE, Program, Terms
+from motley_solver.ilp.serving import Kind, Serving, add_replicas, add_serving, kinds_of, started, switching
 from motley_solver.packing import Size, per_node, size_of
 from motley_solver.problem import ModelDemand, Pool, Problem
-from motley_solver.switching import Place, running_replicas, starting_cost, switching_per_hour
+from motley_solver.switching import Place, running_replicas, switching_per_hour
 
+_ROUNDS = 100
+_SAFE = 1e-7  # relative; taken off what a cut claims, for the tolerances of the program that found it
+LOOSE = 1e-6  # tolerance of a program of cuts: at a tighter one presolve has cut off the best replicas
 _OVERLOAD = 2e-8  # replicas; less than the smallest load that is planned
 
 Prices = Mapping[Place, float]  # of one replica
@@ -42,6 +42,15 @@ class Cut:
         ratios = [prices[place] / price for place, price in self.prices.items() if price > 0]
         return self.bound * min(1.0 if self.switching else inf, min(ratios, default=0.0))
 
+    def require(self, program: Program, serving: Serving, starting: Terms) -> None:
+        largest = max(self.prices.values(), default=0.0)
+        if largest > 0:
+            terms = [
+                (serving.replicas[p], price / largest) for p, price in self.prices.items() if price > 1e-9 * largest
+            ]
+            terms += [(variable, cost / largest) for variable, cost in starting] if self.switching else []
+            program.require(terms, GE, self.bound / largest * (1 - _SAFE))
+
 
 class Oracle:
     def __init__(self, problem: Problem, model: ModelDemand, unit: float) -> None:
@@ -53,8 +62,9 @@ class Oracle:
             (c.key, pool.name) for kind in self.kinds for c, room in kind.members for pool in room
         )
         self.fair_prices: Prices = {place: self._fair_price(place) for place in self.places}
+        self.cuts: list[Cut] = []  # what is known of all that serves the model
         self._running = running_replicas(problem, model)
-        self._relaxed = Program()
+        self._relaxed, self._solved = Program(), False
         self._overload = self._relaxed.variable(None, whole=False)
 
     def switching_of(self, program: Program, serving: Serving) -> Terms:
@@ -66,60 +76,37 @@ class Oracle:
         pool = self.pools[place[1]]
         return pool.price_per_node_hour / self.unit / per_node(self.sizes[place[0]], pool)
 
-    def cheapest(self, prices: Prices, deadline: float, gap: float) -> tuple[Cut, Column] | None:
-        """The best replicas at these prices; None where the model cannot be served whole, or not in time."""
-        if monotonic() > deadline:
-            return None
-        program = Program()
-        serving = add_serving(program, self.problem, self.model, True, self._worth_their(prices))
+    def without_flows(self, program: Program) -> tuple[Serving, Terms]:
+        """The model's whole replicas, as far as the cuts know which of them serve it, and what starting them costs."""
+        serving = Serving(self.model, self.kinds)
+        add_replicas(program, serving, everything=True)
+        starting = self.switching_of(program, serving)
+        for cut in self.cuts:
+            cut.require(program, serving, starting)
+        return serving, starting
+
+    def cheapest(self, prices: Prices, deadline: float, gap: float, rounds: int = _ROUNDS) -> tuple[Cut, Column | None]:
+        """The best replicas at these prices, and the cut that says so: those that keep all cuts, until they serve the
+        model (Benders). Without replicas, where the rounds or the time were too few, or nothing serves it (bound ∞)."""
         scale = max(prices.values(), default=0.0) or 1.0
-        terms = [(v, prices[place] / scale) for place, v in serving.replicas.items()]
-        terms += [(v, cost / scale) for v, cost in self.switching_of(program, serving)]
-        answer = program.minimise(terms, deadline, gap, lean=True)
-        if not answer.found:
-            return None
-        counts = {place: round(v.varValue or 0.0) for place, v in serving.replicas.items()}
-        return Cut(prices, answer.bound * scale, switching=True), self.column(counts)
-
-    def _worth_their(self, prices: Prices) -> tuple[Kind, ...]:
-        """Without the places whose work others do for no more: so many whole replicas of another kind, wherever there
-        is room for all that they could ever be asked for."""
-        if self.model.survivability > 0 or len(self.places) < 2:
-            return self.kinds
-        kinds, ample, times = self._substitutes
-        starting = [starting_cost(self.problem, self.sizes[key], self.pools[pool]) for key, pool in self.places]
-        costs = np.array([prices[place] for place in self.places]) + np.array(starting) / self.unit
-        needed = times[np.ix_(kinds, kinds)]  # of the first for one of the second
-        with np.errstate(invalid="ignore"):
-            instead = np.where(np.isinf(needed), np.inf, needed * costs[:, None])
-        order = np.arange(len(self.places))
-        cheaper = (instead < costs) | ((instead == costs) & (order[:, None] < order))
-        np.fill_diagonal(cheaper, False)
-        dull = (cheaper & ample[:, None]).any(axis=0)
-        pairs = zip(self.places, dull, strict=True)
-        return self._only({place for place, out in pairs if not out or place in self._running})
-
-    @cached_property
-    def _substitutes(self) -> tuple[NDArray[np.int_], NDArray[np.bool_], NDArray[np.float64]]:
-        """The kind of each place; is its stock ample?; replicas of a kind (row) for the work of another (column)."""
-        loads = np.array([load.rate * (1 + self.problem.headroom) for load in self.model.buckets if load.rate > 0])
-        rates = np.array([[rate for rate, _ in kind.rates] for kind in self.kinds]).reshape(len(self.kinds), -1)
-        able = rates > 0
-        work = (np.divide(loads, rates, out=np.zeros_like(rates), where=able)).sum(axis=1)
-        index = {c.key: i for i, kind in enumerate(self.kinds) for c, _ in kind.members}
-        kinds = np.array([index[key] for key, _ in self.places])
-        room = [per_node(self.sizes[key], self.pools[pool]) * self.pools[pool].max_nodes for key, pool in self.places]
-        ample = np.array(room) >= np.maximum(np.ceil(work[kinds]), self.model.min_replicas)
-        times = np.full((len(self.kinds), len(self.kinds)), np.inf)
-        for i, one in enumerate(self.kinds):
-            for j, other in enumerate(self.kinds):
-                within = all(mine <= theirs for (_, mine), (_, theirs) in zip(one.rates, other.rates, strict=True))
-                if (one.role, one.group) == (other.role, other.group) and within and (able[i] | ~able[j]).all():
-                    most = np.divide(rates[j], rates[i], out=np.zeros_like(rates[i]), where=able[j]).max(initial=0.0)
-                    times[i, j] = max(1.0, np.ceil(most))
-        if self.model.max_replicas is not None:
-            times[times > 1] = np.inf
-        return kinds, ample, times
+        best, counts = 0.0, dict[Place, int]()
+        for _ in range(rounds):
+            if monotonic() > deadline:
+                break
+            program = Program()
+            serving, starting = self.without_flows(program)
+            terms = [(v, prices[place] / scale) for place, v in serving.replicas.items()]
+            terms += [(v, cost / scale) for v, cost in starting]
+            answer = program.minimise(terms, deadline, gap, lean=True, tolerance=LOOSE)
+            if not answer.found:
+                best = inf if answer.status == "infeasible" else best
+                break
+            best, before, counts = max(best, answer.bound * scale), counts, counts_of(serving)
+            if counts == before:  # the cut that it breaks is within the tolerance
+                break
+            if self.serves(counts, deadline):
+                return Cut(prices, best, switching=True), self.column(counts)
+        return Cut(prices, best, switching=True), None
 
     def column(self, counts: Mapping[Place, int]) -> Column:
         cost = switching_per_hour(self.problem, self.model, counts) / self.unit
@@ -132,19 +119,30 @@ class Oracle:
     def _checked(self) -> Serving:
         return add_serving(self._relaxed, self.problem, self.model, True, self.kinds, self._overload)
 
-    def missing(self, counts: Mapping[Place, float], deadline: float) -> Cut | None:
-        """None where these replicas serve the model, otherwise a cut that they
-        break: the overload is convex in the replicas, and reduced costs are its slopes (Benders)."""
+    def serves(self, counts: Mapping[Place, float], deadline: float) -> bool:
+        """Can these replicas serve the model? Where not, there is another cut, which they break."""
+        cut = self._missing(counts, deadline)
+        self.cuts += [cut] if cut and cut.prices else []
+        return cut is None
+
+    def _missing(self, counts: Mapping[Place, float], deadline: float) -> Cut | None:
+        """None where these replicas serve the model, otherwise a cut that they break: the overload is convex in the
+        replicas, and reduced costs are its slopes."""
         if monotonic() > deadline:  # nothing is known
             return Cut({}, 0.0, switching=False)
-        for place, variable in self._checked.replicas.items():
+        replicas = self._checked.replicas
+        for place, variable in replicas.items():
             self._relaxed.fix(variable, counts.get(place, 0))
-        answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
+        if self._solved:
+            answer = self._relaxed.again(self._overload, replicas.values(), deadline)
+        else:
+            answer = self._relaxed.minimise([(self._overload, 1.0)], deadline, 0.0, whole=False)
+        self._solved = True
         if not answer.found:
             return Cut({}, 0.0, switching=False)
         if answer.objective <= _OVERLOAD:
             return None
-        slopes = {place: max(0.0, -float(v.dj or 0.0)) for place, v in self._checked.replicas.items()}
+        slopes = {place: max(0.0, -float(v.dj or 0.0)) for place, v in replicas.items()}
         return Cut(slopes, answer.objective + sum(slopes[p] * counts.get(p, 0) for p in slopes), switching=False)
 
     def serving_by(self, column: Column, deadline: float) -> Serving:
@@ -165,3 +163,7 @@ class Oracle:
             if any(room for _, room in members):
                 found.append(replace(kind, members=tuple((c, room) for c, room in members if room)))
         return tuple(found)
+
+
+def counts_of(serving: Serving) -> dict[Place, int]:
+    return {place: round(variable.varValue or 0.0) for place, variable in serving.replicas.items()}

@@ -116,6 +116,23 @@ class Program:
             bound = objective
         return Answer("optimal" if optimal else "feasible", objective, bound)
 
+    def again(self, objective: Variable, changed: Iterable[Variable], deadline: float) -> Answer:
+        """The relaxed program that was solved last, with other bounds of some variables, from where it ended. Only
+        these variables and the one that is minimised carry values."""
+        mine = [variable for variable in changed if hasattr(variable, "index")]  # PuLP leaves out those in no row
+        highs, solver = self._lp.solverModel, self._lp.solver
+        for variable in mine:
+            highs.changeColBounds(variable.index, variable.lowBound, variable.upBound)
+        solver.deadline = deadline
+        solver.callSolver(self._lp)
+        if highs.modelStatusToString(highs.getModelStatus()) != "Optimal":
+            return Answer("unsolved")
+        found = highs.getSolution()
+        values, duals = found.col_value, found.col_dual
+        for variable in (objective, *mine):
+            variable.varValue, variable.dj = values[variable.index], duals[variable.index]
+        return Answer("optimal", objective.varValue, objective.varValue)
+
 
 def _summed(terms: Iterable[tuple[Variable, float]]) -> pulp.LpAffineExpression:
     sums: dict[Variable, float] = {}

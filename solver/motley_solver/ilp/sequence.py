@@ -29,7 +29,7 @@ def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None
             break
         waiting.pop(0)
         served += [serving] if serving else []
-    rest, _ = greedily(problem, waiting, room)
+    rest, _ = greedily(problem, ((model, kinds_of(problem, model)) for model in waiting), room)
     found = solution_of(served, room.nodes)
     replicas = {**found.replicas, **rest.replicas}
     if waiting and not any(replicas.values()):

@@ -65,12 +65,12 @@ def test_counters_are_a_traffic_block_with_what_it_was_made_from(run: Run) -> No
   # From after.txt since before.txt: 1080 requests of default/chat in 60 minutes.
   # 90 of them, without an output, are counted like the others of their input.
   # Rate: 0.3/s on average.
-  # Burstiness: of independent users, since no times are known.
+  # Burstiness 1 (Poisson arrivals) is assumed: the source has no times.
   # Mean tokens: input planned 755, output planned 184: a size counts as the largest request in it.
   # contextLength must be at least 2560.
   traffic:
     rate: "0.3"
-    burstiness: "1" # variation of the times between requests, within a minute
+    burstiness: "1" # CV of the times between requests, within a minute; vLLM's --burstiness is 1/CV^2
     prefixReuse: "0.3" # share of the input tokens that were cached
     sizes:
     - {inputTokens: 108, outputTokens: 20, weight: "0.6667"}
@@ -111,6 +111,12 @@ def test_a_router_that_fell_was_started_again_and_a_new_one_counts_since_it_star
     note = "  # 2 of 2 routers started in between, and count from then."
     assert note in run(before, after)[1].splitlines()
     assert note not in run(BEFORE, AFTER)[1]
+
+
+def test_sizes_become_those_of_the_planner_s_grid(run: Run) -> None:
+    """Other ones than a router's cannot be too many, and none is larger than a Model takes."""
+    after = scrape(4600, {(100, 17): 1, (101, 18): 1, (108, 20): 1, (11_863_283, 1_048_576): 1})
+    assert set(sizes(seen(run, scrape(1000, {}), after))) == {(108, 20), (9_000_000, 1_000_000)}
 
 
 def test_one_of_several_models_is_chosen(run: Run) -> None:
@@ -158,9 +164,15 @@ NOT = "not what a router's /metrics/sizes says"
         (SERVED, SERVED.replace(" 5\n", " -5\n"),
          f"after.txt: {NOT}: motley_router_offered_requests_total is -5; save it again"),
         (SERVED, SERVED.replace('"16"', '"0"'), f"after.txt: {NOT}: a size of 0 tokens; save it again"),
+        (SERVED, SERVED.replace(" 5\n", " 0.5\n"),
+         f"after.txt: {NOT}: motley_router_offered_requests_total is 0.5; save it again"),
         (SERVED, SERVED.replace(" 2000\n", f" {'9' * 20}\n"),
          f"after.txt: {NOT}: motley_router_uptime_seconds is {'9' * 20}; save it again"),
         (SERVED, SERVED, "after.txt: default/chat since before.txt: no time passed in between; count for longer"),
+        (SERVED, scrape(3000, {(64, 16): 10**13 + 5}),
+         "after.txt: default/chat since before.txt: 1e+10 requests per second; a Model takes at most 1e+09"),
+        (scrape(0, {}), scrape(5e-324, {(64, 16): 5}),
+         "after.txt: default/chat since before.txt: no time passed in between; count for longer"),
         (SERVED, scrape(3000, {(64, 16): 5}),
          "after.txt: default/chat since before.txt: no request came in between; count for longer"),
         (SERVED, scrape(3000, {(64, 16): 5, (64, "rejected"): 5}),
@@ -178,9 +190,17 @@ def test_a_file_that_is_not_there_is_named(run: Run, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "nowhere.txt: no such file or directory\n"
 
 
-@pytest.mark.parametrize("option", ["--context-length", "--block-tokens"])
-@pytest.mark.parametrize("tokens", ["0", "-5", "many", "1e3", "10000000"])
-def test_tokens_are_whole_numbers(run: Run, capsys: pytest.CaptureFixture[str], option: str, tokens: str) -> None:
+@pytest.mark.parametrize(("option", "least"), [("--context-length", 16), ("--block-tokens", 1)])
+@pytest.mark.parametrize("tokens", ["0", "-5", "many", "1e3", "10000001", "9" * 5000])
+def test_tokens_are_whole_numbers(
+    run: Run, capsys: pytest.CaptureFixture[str], option: str, least: int, tokens: str
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         run(BEFORE, AFTER, f"{option}={tokens}")
-    assert f"{option}: must be a whole number of tokens from 1 to 9999999, not '{tokens}'" in capsys.readouterr().err
+    said = f"{option}: must be a whole number of tokens from {least} to 10000000, not '{tokens}'"
+    assert said in capsys.readouterr().err
+
+
+def test_a_context_as_short_or_as_long_as_a_model_may_have_it_is_taken(run: Run) -> None:
+    assert seen(run, BEFORE, AFTER, "--context-length", "16")["leastContextLength"] == 16
+    assert seen(run, BEFORE, AFTER, "--context-length", "10000000")["leastContextLength"] == 2560

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from bad_objects import changed
 from commandline import CHAT, EXAMPLE, FLEET, POOLS, TABLE, Ran, written
+from commandline import pool as pool_text
 from fleets import A100, model, pool, view_of
 
 from motley_operator.cli.explain import ahead, loosened
@@ -24,8 +25,8 @@ def test_the_table_is_followed_by_sentences(tmp_path: Path, capsys: pytest.Captu
     assert ran.out.startswith(TABLE)
     after = ran.out.split("\n\nWHAT BINDS\n")[1]
     assert "The next best is without L4: 7.34 per hour, 2.27 more, with 2 nodes of a100." in after
-    assert "Without A100 not all of default/chat can be served." in after
-    assert "  4000+200, 1/s: A100 at 0.243; not on L4 (no profile)" in after
+    assert "Without A100-80GB not all of default/chat can be served." in after
+    assert "  4000+200, 1/s: A100-80GB at 0.243; not on L4 (no profile)" in after
 
 
 def test_of_throughputs_that_were_measured_at_one_slo_nothing_is_said_about_another(
@@ -121,3 +122,10 @@ def test_what_was_worked_out_ahead_is_not_worked_out_again(monkeypatch: pytest.M
 )
 def test_a_longer_target_is_whole_milliseconds(target: float, factor: float, found: float) -> None:
     assert longer(target, factor) == found
+
+
+def test_a_gpu_that_lacks_the_models_type_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = EXAMPLE.replace("layers: 32", "layers: 16")  # for which a T4 has room
+    ran = Ran(capsys, "plan", "--explain", "-f", written(tmp_path, pool_text("T4", "0.10", 4) + small))
+    assert ran.code == 0
+    assert "not on L4 (no profile), T4 (neither BF16 nor FP8)" in ran.out

@@ -1,6 +1,7 @@
 """Which files are read, and what stands in them."""
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,39 @@ def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         f"{tmp_path}/none.yaml: no such file or directory",
         f"{tmp_path}/empty: no .yaml, .yml or .json file in this folder",
     ]
+
+
+def test_what_is_no_file_is_named_and_nothing_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"#" * (32 * 2**20 + 1))
+    (tmp_path / "a\nb.yaml").write_bytes(b"\xff")
+    (tmp_path / "secret").mkdir()
+    monkeypatch.setattr("sys.stdin", None)
+    listed = os.listdir
+
+    def unreadable(path: str) -> list[str]:
+        if path.endswith("secret"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr("os.listdir", unreadable)
+    names = ("loop.yaml", "large.yaml", "a\nb.yaml", "secret", "n" * 300, "loop.yaml/x", "large.yaml/x")
+    documents, mistakes = loaded([*(str(tmp_path / name) for name in names), "-"])
+    assert not documents
+    assert [str(mistake).removeprefix(f"{tmp_path}/") for mistake in mistakes] == [
+        "loop.yaml: too many levels of symbolic links",
+        "large.yaml: larger than 32 MiB",
+        f'"{tmp_path}/a\\nb.yaml":1: not UTF-8 text; save the file as UTF-8',
+        "secret: permission denied",
+        f"{'n' * 300}: file name too long",
+        "loop.yaml/x: too many levels of symbolic links",
+        "large.yaml/x: not a directory",
+        "<stdin>: standard input is closed",
+    ]
+
+
+def test_a_folder_in_which_a_link_leads_nowhere_gives_the_others(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "a.yaml").write_text("a: 1\n")
+    documents, mistakes = loaded([str(tmp_path)])
+    assert (len(documents), mistakes) == (1, [])

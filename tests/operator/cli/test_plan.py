@@ -36,11 +36,11 @@ def test_json_holds_the_whole_decision(tmp_path: Path, capsys: pytest.CaptureFix
     places = [
         (one["pool"], one["gpu"], one["tensorParallel"], one["role"], one["replicas"]) for one in model["allocations"]
     ]
-    assert places == [("l4", "L4", 1, "Aggregated", 2), ("a100", "A100", 1, "Aggregated", 1)]
+    assert places == [("l4", "L4", 1, "Aggregated", 2), ("a100", "A100-80GB", 1, "Aggregated", 1)]
     short, long = model["assignment"]
     assert {share["pool"]: share["share"] for share in long["shares"]} == {"a100": 1.0}
     assert sum(share["share"] for share in short["shares"]) == pytest.approx(1)
-    assert [(one["gpu"], one["costPerHour"]) for one in report["comparisons"]] == [("A100", 7.34), ("L4", None)]
+    assert [(one["gpu"], one["costPerHour"]) for one in report["comparisons"]] == [("A100-80GB", 7.34), ("L4", None)]
     assert report["unserved"] == report["refused"] == []
     assert report["solveSeconds"] >= 0
 

@@ -189,7 +189,23 @@ def test_bad_input_names_the_key_and_prints_nothing(case: str, imported: Import)
 BAD_MODELS = {
     "none": ("", "--model: none.json: no such file or directory"),
     "config": (json.dumps({**CONFIG, "vocab_size": 0}), "--model: config: config.json: vocab_size is missing"),
-    "list": ("[]", "--model: list: list is not a JSON object"),
+    "endless": (
+        json.dumps({**CONFIG, "hidden_size": float("inf")}),
+        "--model: endless: config.json: hidden_size is missing or not a positive whole number",
+    ),
+    "deep": (
+        json.dumps({**CONFIG, "num_hidden_layers": 3200}),
+        "--model: deep: config.json: num_hidden_layers is above",
+    ),
+    "wide": (
+        json.dumps({**CONFIG, "hidden_size": 10**9}),
+        "--model: wide: config.json: hidden_size: Input should be less",
+    ),
+    "unlisted": (
+        json.dumps({**CONFIG, "num_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": 5}),
+        "--model: unlisted: config.json: mlp_only_layers is not a list",
+    ),
+    "list": ("[]", "--model: list: config.json is not a JSON object"),
     "pool.yaml": ("kind: GPUPool", "--model: pool.yaml:1: apiVersion: is missing"),
     "two.yaml": (
         f"{QUANTIZED}---\n{QUANTIZED.replace('chat}', 'code}')}",
@@ -207,6 +223,7 @@ def test_a_model_that_says_no_shape_is_bad_input(name: str, imported: Import) ->
     code, err = imported(AIBRIX, model=name if text else "none.json")
     assert (code, imported.out) == (2, "")
     assert err.startswith(message)
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("edges", ["", "0,5", "5,5", "10,5", "a", "1.5,2"])

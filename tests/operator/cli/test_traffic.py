@@ -84,7 +84,7 @@ def test_a_trace_is_a_traffic_block_with_what_it_was_made_from(run: Run) -> None
   # contextLength must be at least 4824.
   traffic:
     rate: "1"
-    burstiness: "1" # variation of the times between requests, within a minute
+    burstiness: "1" # CV of the times between requests, within a minute; vLLM's --burstiness is 1/CV^2
     prefixReuse: "0" # share of the input tokens that were cached
     sizes:
     - {inputTokens: 91, outputTokens: 16, weight: "0.3333"}
@@ -136,7 +136,8 @@ def test_a_rate_scales_a_trace_and_replaces_missing_times(run: Run) -> None:
     assert "  # Rate: 1/s on average, 1/s in the busiest minute, 40/s as given." in out.splitlines()
     assert yaml.safe_load(out)["traffic"]["rate"] == "40"
     _, out, _ = run("input_tokens,output_tokens\n5,6\n", "--rate", "0.25")
-    assert "  # Rate: 0.25/s as given. Burstiness: of independent users, since no times are known." in out.splitlines()
+    assert "  # Rate: 0.25/s as given." in out.splitlines()
+    assert "  # Burstiness 1 (Poisson arrivals) is assumed: the source has no times." in out.splitlines()
 
 
 def test_requests_without_an_output_count(run: Run) -> None:
@@ -145,6 +146,24 @@ def test_requests_without_an_output_count(run: Run) -> None:
     assert (
         "  # 1 of them, without an output, are counted like the others of their input." in run(trace, "--rate", "1")[1]
     )
+
+
+def test_a_request_whose_output_has_no_token_failed(run: Run) -> None:
+    """BurstGPT writes these so: 0 response tokens."""
+    trace = "Timestamp,Request tokens,Response tokens\n0,64,16\n5,64,0\n9,64,200\n"
+    found = seen(run, trace, "--time-unit", "s")
+    assert sizes(found) == {(64, 16): 0.5, (64, 200): 0.5}
+    assert (found["measured"]["rejected"], found["measured"]["outputTokens"]) == (1, 108)
+
+
+@pytest.mark.parametrize("gap", ["5e-324", "1e-310", "1e-9", "0"])
+def test_times_too_close_to_tell_a_rate_are_none(run: Run, gap: str) -> None:
+    trace = "arrived_at,input_tokens,output_tokens\n" + "0,5,5\n" * 20 + f"{gap},5,5\n"
+    code, out, err = run(trace, "--time-unit", "s", "--rate", "3", "-o", "json")
+    assert (code, err) == (0, "")
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert found["traffic"]["burstiness"] == "1"
+    assert "rate" not in found["measured"]
 
 
 def test_bursts_beyond_what_a_model_takes_are_cut_and_told(run: Run) -> None:
@@ -193,7 +212,26 @@ def test_quantiles_do_where_there_is_no_trace(run: Run) -> None:
     weights = sizes(found)
     assert max(weights) == (16000, 1000)
     assert sum(n for (inputs, _), n in weights.items() if inputs <= 1024) == pytest.approx(0.5, abs=0.05)
-    assert "# contextLength must be at least 17000." in run(None, *options, "--rate", "5")[1]
+    _, out, _ = run(None, *options, "--rate", "5")
+    assert "# contextLength must be at least 17000." in out
+    assert "# From quantiles; input and output lengths are assumed to be independent." in out
+
+
+def test_the_largest_sizes_are_cut_to_the_longest_context_of_a_model(run: Run) -> None:
+    options = ("--input-quantiles", "p50=9,max=10000000", "--output-quantiles", "p50=9,max=1000000", "--rate", "5")
+    found = seen(run, None, *options)
+    assert found["leastContextLength"] == 10_000_000
+    assert 0 < found["measured"]["cut"] < 0.5
+    assert len(found["traffic"]["sizes"]) <= 60
+
+
+def test_quantiles_beyond_what_a_model_takes_are_refused(run: Run) -> None:
+    for inputs, outputs, said in (
+        ("10000001", "5", "--input-quantiles: a Model takes at most 10000000 tokens, not 10000001"),
+        ("5", "1000001", "--output-quantiles: a Model takes at most 1000000 tokens, not 1000001"),
+    ):
+        options = ("--input-quantiles", f"max={inputs}", "--output-quantiles", f"max={outputs}", "--rate", "5")
+        assert run(None, *options) == (2, "", f"{said}\n")
 
 
 @pytest.mark.parametrize(
@@ -272,6 +310,20 @@ HEAD = "timestamp_ms,input_tokens,output_tokens\n"
 )  # fmt: skip
 def test_a_mistake_is_named_with_file_line_and_column(run: Run, trace: str | bytes, said: str) -> None:
     assert run(trace) == (2, "", f"{said}\n")
+
+
+def test_a_mistake_is_one_line_that_can_be_read_whatever_it_quotes(run: Run) -> None:
+    code, out, err = run(",".join(f"c{n}" for n in range(9999)) + "\n" + "1," * 9998 + "1\n")
+    assert (code, out, len(err)) == (2, "", 1002)
+    assert err.endswith("…\n")
+    assert run("a\x1b[2Jb,c\n1,2\n", name="a\nb\x07")[2].splitlines() == [
+        '"a\\nb\\u0007":1: no column is known to hold the input tokens; name it with --input-column, of: '
+        '"a\\u001b[2Jb", c'
+    ]
+    routers = 'motley_router_uptime_seconds{router=\x1b\r"a"} 1\n'
+    Path("counters.txt").write_text(routers)
+    _, _, err = run(None, "--counters", "counters.txt", "counters.txt")
+    assert err.isascii() and err[:-1].isprintable()
 
 
 def test_a_column_or_file_that_is_not_there_is_named(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from motley_operator.cli.yamltree import parsed
+from motley_operator.cli.yamltree import Mistake, parsed
 
 
 def value_of(text: str) -> object:
@@ -118,3 +118,8 @@ def test_documents_before_a_syntax_error_are_kept() -> None:
     documents, mistakes = parsed("a.yaml", b"a: 1\n---\nb: [\n")
     assert [document.value for document in documents] == [{"a": 1}]
     assert [mistake.line for mistake in mistakes] == [4]
+
+
+def test_a_mistake_is_one_line_whatever_it_quotes() -> None:
+    assert str(Mistake("a.yaml", 3, "spec.a\nb", "must not be \x1b[2J")) == "a.yaml:3: spec.a\\nb: must not be \\x1b[2J"
+    assert str(Mistake("é.yaml", 0, "", "x" * 2000)) == f"é.yaml: {'x' * 992}…"
