@@ -66,7 +66,8 @@ def engine_of(
     step_time: StepTime,
     context_limit: int = 0,
 ) -> Engine | Shortfall:
-    """The replica, or what memory the weights lack. Without a limit the model's own counts; KV memory caps both."""
+    """The replica, or what memory the weights lack. Its longest context is what is asked for, within what the model was
+    made for (beyond that vLLM does not start) and what KV memory holds."""
     usable = gpu.usable_memory_gib * MEMORY_UTILISATION
     weights = shape.weight_bytes(weight_dtype) / tensor_parallel / GIB + ACTIVATION_GIB
     kv_gib = shape.kv_bytes_per_token_and_gpu(kv_dtype, tensor_parallel) / GIB
@@ -74,7 +75,7 @@ def engine_of(
     if kv_tokens < 16:
         return Shortfall("memory", needed=weights + 16 * kv_gib, available=usable)
     limits = [limit for limit in (context_limit, shape.max_model_len) if limit > 0]
-    return Engine(step_time, kv_tokens, min([kv_tokens, *limits[:1]]))
+    return Engine(step_time, kv_tokens, min([kv_tokens, *limits]))
 
 
 def seats(engine: Engine, slo: Slo, role: Role = "aggregated") -> int:

@@ -239,6 +239,15 @@ def _experts(config: Mapping[str, Any], layers: int) -> dict[str, int]:
     }
 
 
+def _longest(config: Mapping[str, Any], family: str) -> int:
+    """Positions, stretched where rotations are (as vLLM reckons; other scaling is in the positions already)."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    stretched = isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) in ("linear", "dynamic")
+    factor = rope.get("factor") if isinstance(rope, Mapping) and stretched and "gemma3" not in family else None
+    longer = factor if isinstance(factor, int | float) and 1 <= factor <= MOST_LAYERS else 1
+    return int(_optional(config, 0, "max_position_embeddings", "n_positions") * longer)
+
+
 # What a family's config.json leaves out because the library's own defaults hold (Gemma 3 4B states few dimensions).
 _UNSAID: Mapping[str, Mapping[str, int]] = {
     "gemma3_text": {
@@ -281,6 +290,6 @@ def shape_of_config(config: Mapping[str, Any]) -> ModelShape:
         kv_lora_rank=latent,
         qk_rope_head_dim=_optional(config, 64, "qk_rope_head_dim") if latent else 0,
         q_lora_rank=_optional(config, 0, "q_lora_rank") if latent else 0,
-        max_model_len=_optional(config, 0, "max_position_embeddings", "n_positions"),
+        max_model_len=_longest(config, family),
         **_experts(config, layers),
     )

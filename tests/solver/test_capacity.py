@@ -148,8 +148,12 @@ def test_weights_that_do_not_fit_say_what_they_need() -> None:
     assert found.available == pytest.approx(71.3, abs=0.2)
 
 
-def test_the_context_limit_is_the_smallest_of_user_and_memory() -> None:
+def test_the_context_limit_is_the_smallest_of_user_model_and_memory() -> None:
     assert engine("A100", context=4096).max_model_len == 4096
+    own = engine_of(
+        replace(LLAMA_8B, max_model_len=2048), gpu_named("A100"), 1, "bfloat16", "bfloat16", StepTime(0.01, 1e-4), 4096
+    )
+    assert isinstance(own, Engine) and own.max_model_len == 2048
     l4 = engine("L4", context=131072)
     assert l4.max_model_len == l4.kv_tokens < 131072
 

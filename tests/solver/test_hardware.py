@@ -312,3 +312,19 @@ def test_bf16_and_fp8_run_where_there_is_bf16() -> None:
 def test_an_unknown_gpu_is_refused_with_the_known_names() -> None:
     with pytest.raises(ValueError, match="'H9000'; known are T4, V100, L4"):
         gpu_named("H9000")
+
+
+@pytest.mark.parametrize(
+    ("rope", "longest"),
+    [
+        ({}, 4096),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 16384),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2}}, 8192),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 4096),
+        ({"rope_scaling": {"rope_type": "linear", "factor": "four"}}, 4096),
+        ({"rope_scaling": {"rope_type": "linear", "factor": float("inf")}}, 4096),
+        ({"rope_scaling": "linear"}, 4096),
+    ],
+)
+def test_linear_and_dynamic_rotations_stretch_the_context(rope: dict[str, object], longest: int) -> None:
+    assert shape_of_config(LLAMA_8B | {"max_position_embeddings": 4096} | rope).max_model_len == longest

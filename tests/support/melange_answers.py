@@ -53,11 +53,12 @@ def cheapest_of_two(config: dict[str, Any]) -> Fraction | float:
     loads.sort(key=lambda load: -1 if load[1] == inf else inf if load[0] == inf else load[0] / load[1])
     best: Fraction | float = inf
     for n in range(min(caps[0], ceil(sum(a for a, _ in loads if a < inf))) + 1):
-        room, rest = Fraction(n), Fraction(0)
+        room = Fraction(n)
+        rest: Fraction | float = Fraction(0)
         for first, second in loads:
             part = min(Fraction(1), room / Fraction(first)) if first < inf else Fraction(0)
             room -= part * Fraction(first) if part else 0
-            rest += (1 - part) * Fraction(second) if part < 1 else 0
+            rest += (1 - part) * second if part < 1 else 0
         if rest < inf and ceil(rest * (1 - Fraction(1, 10**9))) <= caps[1]:
             best = min(best, n * costs[0] + ceil(rest * (1 - Fraction(1, 10**9))) * costs[1])
     return best
