@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import platform
+import sys
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -20,17 +21,21 @@ from datetime import UTC, datetime
 from functools import partial
 from math import log
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
-from motley_solver import attainment
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.fleet_replay import Fleet, attainment, group_of, least_outstanding
+from motley_solver import attainment as planner
 from motley_solver.attainment import AFTER, COUNTED, MOST_WARM, Case, highest_rates
-from motley_solver.capacity import HOP_SECONDS, Engine, Evaluation, Question, engine_of, evaluations
+from motley_solver.capacity import Engine, Evaluation, Question, engine_of, evaluations
 from motley_solver.fitting import Array, Measurement, fitted
 from motley_solver.hardware import ModelShape, gpu_named
 from motley_solver.policy.batching import Limits
-from motley_solver.problem import EngineSettings, Role, Slo
-from motley_solver.replay import Replica, Request, Served, replayed
+from motley_solver.problem import Role, Slo
+from motley_solver.replay import Request, replayed
 from motley_solver.steptime import StepTime, roofline
 from motley_solver.workload import Bucket
 
@@ -49,7 +54,7 @@ OUTPUTS = (25, 100, 250, 500, 1000, 2000)
 REPLICAS = (1, 2, 4, 8, 16, 32)
 HEADROOMS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
 FEWEST, EACH = 2000, 250  # requests of one replay: at least, and per replica
-WARM = 0.2  # of them do not count
+WARM = 0.2  # a part of the time, in which they do not count
 SEED = 7
 
 
@@ -153,26 +158,6 @@ def bucket_of(size: tuple[int, int]) -> Bucket:
     return Bucket(INPUTS[bisect_left(INPUTS, size[0])], OUTPUTS[bisect_left(OUTPUTS, size[1])])
 
 
-def fleet(found: Engine, setting: EngineSettings, requests: Sequence[Request], count: int, least: bool) -> list[Served]:
-    """Requests on equal replicas: each to the one with the fewest outstanding, or to any."""
-    limits = Limits(setting.max_num_batched_tokens, setting.max_num_seqs, found.kv_tokens)
-    running = [Replica(found.step_time, limits) for _ in range(count)]
-    choice, served = np.random.RandomState(SEED), list[Served]()
-    for request in requests:
-        for one in running:
-            served += one.advance(request.arrival)
-        chosen = min(running, key=lambda one: one.outstanding) if least else running[choice.randint(count)]
-        chosen.admit(request)
-    return served + [one for replica in running for one in replica.advance()]
-
-
-def attained(served: Sequence[Served], slo: Slo, last: float) -> float:
-    counted = [one for one in served if one.request.arrival >= WARM * last]
-    targets = [slo.ttft_seconds(one.request.input_tokens) - HOP_SECONDS for one in counted]
-    good = [one.ttft <= ttft and one.tpot <= slo.tpot_seconds for one, ttft in zip(counted, targets, strict=True)]
-    return sum(good) / len(good)
-
-
 def adding() -> None:
     print("Attainment (target 99 %) with loads added up to 1, and the least headroom of those tried that attains")
     print(f"{'mix':<11} {'GPU':<5} {'SLO':<6} {'sizes':<6} {'dispatch':<9}", end="")
@@ -221,13 +206,15 @@ def _server(
     """Attainment by headroom; the same sizes and arrivals, only faster or slower."""
     count = max(FEWEST, EACH * replicas)
     units = np.cumsum(np.random.RandomState(SEED + replicas).exponential(size=count)).tolist()
+    equal = Fleet({"": group_of(found, evaluation.settings, replicas)}, {INPUTS[-1]: {"": 1.0}})
 
     def at(headroom: float) -> float:
         rate = replicas * full / (1 + headroom)
         chosen = [sizes[i % len(sizes)] for i in range(count)]
         shown = chosen if real else [(b.input_tokens, b.output_tokens) for b in map(bucket_of, chosen)]
         requests = [Request(unit / rate, *size) for unit, size in zip(units, shown, strict=True)]
-        return attained(fleet(found, evaluation.settings, requests, replicas, least), slo, requests[-1].arrival)
+        dispatch = least_outstanding if least else Random(SEED).choice
+        return attainment(equal, requests, slo, WARM, dispatch)
 
     return at
 
@@ -243,24 +230,24 @@ def luck() -> None:
         for e, slo in zip(found, (SLOS["loose"], SLOS["tight"]), strict=True)
     ]
     cases = [question.case(bucket) for question in questions for bucket in question.buckets]
-    rates = {seed: _under(cases, seed, COUNTED) for seed in (attainment.SEED, *range(1, 9))}
+    rates = {seed: _under(cases, seed, COUNTED) for seed in (planner.SEED, *range(1, 9))}
     long = np.mean([_under(cases, seed, 4 * COUNTED) for seed in range(20, 24)], axis=0)
     print(f"logarithm of capacity / the mean of 4 sequences 4 times as long, {len(cases)} cases: mean and deviation")
     for seed, found_rates in rates.items():
         ratio = np.log(np.array(found_rates)[long > 0] / long[long > 0] + 1e-9)
-        chosen = "  (the one that is used)" if seed == attainment.SEED else ""
+        chosen = "  (the one that is used)" if seed == planner.SEED else ""
         print(f"seed {seed:>4}: {ratio.mean():+6.3f} {ratio.std():6.3f}{chosen}")
 
 
 def _under(cases: Sequence[Case], seed: int, counted: int) -> list[float]:
-    before = attainment.SEED, attainment.COUNTED
-    attainment.SEED, attainment.COUNTED = seed, counted
-    attainment.arrivals.cache_clear()
+    before = planner.SEED, planner.COUNTED
+    planner.SEED, planner.COUNTED = seed, counted
+    planner.arrivals.cache_clear()
     try:
         return highest_rates(cases)
     finally:
-        attainment.SEED, attainment.COUNTED = before
-        attainment.arrivals.cache_clear()
+        planner.SEED, planner.COUNTED = before
+        planner.arrivals.cache_clear()
 
 
 def seeds(tried: int = 1500) -> None:
@@ -273,7 +260,7 @@ def seeds(tried: int = 1500) -> None:
         gaps = np.ascontiguousarray((gaps / gaps.mean(axis=1, keepdims=True))[:, MOST_WARM - 100 : MOST_WARM + COUNTED])
         error = np.sqrt(((_figures(gaps, 100) - long) ** 2).mean(axis=1))
         print(f"cv {cv}: error of the median seed {np.median(error):.3f}, of the best {error.min():.3f}, "
-              f"of seed {attainment.SEED} {error[attainment.SEED]:.3f}")  # fmt: skip
+              f"of seed {planner.SEED} {error[planner.SEED]:.3f}")  # fmt: skip
         score += weight * error / np.median(error)
     print("best on the whole:", *np.argsort(score)[:5])
 

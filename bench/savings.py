@@ -3,12 +3,16 @@ greedy and slices, at rates from 1 to 32 requests/s under a loose and a tight SL
 
     python bench/savings.py                          every workload, model and price list
     python bench/savings.py --only sharegpt --models Llama-2-7b --prices AWS
+    python bench/savings.py --outputs unknown --models Llama-2-7b --prices AWS
     python bench/savings.py --data PATH              where the traces are; default: ../shared/data of this repository
 
 Without the traces it says where they come from and ends. Capacities are estimates from spec sheets (`motley_solver`'s),
-the same for every method, so that costs can be compared; request sizes count as the upper edges of their buckets. The
-fleets of the headline's model and prices are replayed as well, each with its assignment: Poisson arrivals, the lengths
-in the trace's order from a seeded place on, the same step times. A fleet that misses its SLO has saved nothing.
+the same for every method, so that costs can be compared; request sizes count as the upper edges of their buckets. As in
+the paper, outputs count as known: each (input, output) bucket has shares of its own. With `--outputs unknown` the mix
+is planned as the operator plans, with the same shares for all outputs of one input; greedy and slices stay as they are.
+The fleets of the headline's model and prices are replayed as well, each with its assignment: Poisson arrivals, the
+lengths in the trace's order from a seeded place on, the same step times, and routed by input size, for a router knows
+no more. A fleet that misses its SLO has saved nothing.
 """
 
 import argparse
@@ -29,7 +33,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from melange_slices import Sliced, sliced  # noqa: E402
 
-from bench.fleet_replay import Fleet, Group, arrivals, attainment  # noqa: E402
+from bench.fleet_replay import Fleet, arrivals, attainment, group_of, shares_by_input  # noqa: E402
 from bench.savings_data import (  # noqa: E402
     HEADLINE,
     MODELS,
@@ -40,10 +44,8 @@ from bench.savings_data import (  # noqa: E402
     SLOS,
     TRACES,
     WORKLOADS,
-    Lengths,
     Traces,
     Workload,
-    bucket_of,
     histogram_of,
     lengths,
     published_rate,
@@ -55,10 +57,10 @@ from motley_solver.comparisons import on_one_type  # noqa: E402
 from motley_solver.hardware import CATALOGUE  # noqa: E402
 from motley_solver.ilp import solve  # noqa: E402
 from motley_solver.plan import Assignment, Outcome, Plan  # noqa: E402
-from motley_solver.policy.batching import Limits  # noqa: E402
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem  # noqa: E402
+from motley_solver.replay import Request  # noqa: E402
 from motley_solver.steptime import roofline  # noqa: E402
-from motley_solver.workload import Bucket, BucketLoad, loads_of  # noqa: E402
+from motley_solver.workload import BucketLoad, loads_of  # noqa: E402
 
 SLICES, SLICES_LIMIT, TIME_LIMIT = 8, 10.0, 20.0
 STOCK = 2000  # nodes of each type: no limit
@@ -70,6 +72,7 @@ def main() -> int:
     arguments.add_argument("--only", choices=WORKLOADS, action="append", help="a workload; may be repeated")
     arguments.add_argument("--models", choices=(*MODELS, PUBLISHED), action="append")
     arguments.add_argument("--prices", choices=PRICES, action="append")
+    arguments.add_argument("--outputs", choices=("known", "unknown"), default="known", help="when the mix is planned")
     arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     chosen = arguments.parse_args()
     if not (chosen.data / "traces").is_dir():
@@ -77,15 +80,16 @@ def main() -> int:
         return 0
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
-          f"Python {platform.python_version()}")  # fmt: skip
+          f"Python {platform.python_version()}, outputs {chosen.outputs}")  # fmt: skip
+    known = chosen.outputs == "known"
     traces = {name: lengths(chosen.data / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
     tables = [
-        Table(name, slo, model, prices, tuple(_rows(name, traces, slo, model, prices)))
+        Table(name, slo, model, prices, tuple(_rows(name, traces, slo, model, prices, known)))
         for model, prices, name, slo in _printed(
             product(chosen.models or (*MODELS, PUBLISHED), chosen.prices or PRICES, chosen.only or WORKLOADS, SLOS)
         )
     ]
-    _summary(tables)
+    _summary(tables, known)
     return 0
 
 
@@ -184,20 +188,26 @@ class Table:
     def saving(self) -> float:
         return fmean(row.saving for row in self.rows)
 
+    @property
+    def attaining(self) -> str:
+        """How many of the replayed mixes are within the SLO."""
+        replayed = [row.attained[0] for row in self.rows if row.attained]
+        return f"{sum(a >= SLOS[self.slo].attainment for a in replayed)} of {len(replayed)}" if replayed else "-"
+
 
 METHODS = ("mix", "single", "greedy", "slices")
 
 
-def _rows(workload: str, traces: Traces, slo: str, model: str, prices: str) -> Iterator[Row]:
+def _rows(workload: str, traces: Traces, slo: str, model: str, prices: str, known: bool) -> Iterator[Row]:
     fleet = configurations(workload, traces, slo, model)
     histogram = histogram_of(WORKLOADS[workload], traces)
     _head(PRICES[prices])
     for rate in RATES:
         problem = problem_of(loads_of(histogram.items(), rate), fleet, PRICES[prices])
-        row, placements = _row(problem, rate)
+        row, placements = _row(problem, rate, known)
         if (model, prices) == HEADLINE:
-            sizes = requests_of(WORKLOADS[workload], traces, max(REPLAY_REQUESTS, REPLAY_SECONDS * rate))
-            row = replace(row, attained=tuple(_attained(one, problem, sizes, rate, slo, model) for one in placements))
+            requests = requests_of(WORKLOADS[workload], traces, rate)
+            row = replace(row, attained=tuple(_attained(one, problem, requests, slo, model) for one in placements))
         _line(row, PRICES[prices])
         yield row
 
@@ -206,13 +216,14 @@ Placement = tuple[dict[str, int], Iterable[Assignment]]
 """Replicas by GPU type, and who serves what."""
 
 
-def _row(problem: Problem, rate: float) -> tuple[Row, list[Placement]]:
+def _row(problem: Problem, rate: float, known: bool) -> tuple[Row, list[Placement]]:
     """Costs and fleets of the methods. Raises where no mix serves everything: such a workload is not for this."""
+    [model] = problem.models
     with standard_output_kept_clean():
-        plan = solve(problem, TIME_LIMIT, 1e-6)
+        plan = solve(replace(problem, models=(replace(model, outputs_known=known),)), TIME_LIMIT, 1e-6)
         assert isinstance(plan, Plan) and plan.complete and plan.proven, plan
         alone = {pool.gpu: solve(on_one_type(problem, pool.gpu), TIME_LIMIT) for pool in problem.pools}
-        cut = sliced(problem.models[0], problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
+        cut = sliced(model, problem.pools, SLICES, "HiGHS", SLICES_LIMIT)
     costs = {gpu: _cost(outcome) for gpu, outcome in alone.items()}
     best = alone[min(costs, key=lambda gpu: costs[gpu])]
     by_hand = greedy(problem)
@@ -228,13 +239,15 @@ def _cost(outcome: Outcome) -> float:
 # --- the replay ---
 
 
-def requests_of(workload: Workload, traces: Traces, count: int) -> Lengths:
-    """Each trace in its own order, round and round; a mixture draws whose turn it is."""
+def requests_of(workload: Workload, traces: Traces, rate: float) -> list[Request]:
+    """Poisson arrivals; each trace in its own order, round and round, of a mixture one drawn for each request."""
     random = Random(SEED)
     places = {name: random.randrange(len(traces[name])) for name, _ in workload.parts}
     going = {name: islice(cycle(traces[name]), place, None) for name, place in places.items()}
     names, parts = zip(*workload.parts, strict=True)
-    return [next(going[random.choices(names, parts)[0]]) for _ in range(count)]
+    count = max(REPLAY_REQUESTS, round(REPLAY_SECONDS * rate))
+    sizes = [next(going[random.choices(names, parts)[0]]) for _ in range(count)]
+    return list(arrivals(sizes, rate, Random(SEED)))
 
 
 def _placement(outcome: Outcome) -> Placement:
@@ -252,19 +265,15 @@ def _in_slices(problem: Problem, found: Sliced) -> Placement:
     return found.counts, routes
 
 
-def _attained(placement: Placement, problem: Problem, sizes: Lengths, rate: float, slo: str, model: str) -> float:
+def _attained(placement: Placement, problem: Problem, requests: Sequence[Request], slo: str, model: str) -> float:
     replicas, assignment = placement
-    groups = {}
-    for c in problem.models[0].configurations:
-        if replicas.get(c.gpu):
-            has = engine(c.gpu, model)
-            limits = Limits(c.settings.max_num_batched_tokens, c.settings.max_num_seqs, has.kv_tokens)
-            groups[c.gpu] = Group(replicas[c.gpu], has.step_time, limits)
-    shares: dict[Bucket, dict[str, float]] = {}
-    for route in assignment:
-        shares.setdefault(route.bucket, {})[route.configuration] = route.share
-    requests = list(arrivals(sizes, rate, Random(SEED)))
-    return attainment(Fleet(groups, shares), requests, bucket_of, SLOS[slo], WARM_UP * requests[-1].arrival)
+    [demand] = problem.models
+    groups = {
+        c.gpu: group_of(engine(c.gpu, model), c.settings, replicas[c.gpu])
+        for c in demand.configurations
+        if replicas.get(c.gpu)
+    }
+    return attainment(Fleet(groups, shares_by_input(assignment, demand.buckets)), requests, SLOS[slo], WARM_UP)
 
 
 # --- the tables ---
@@ -301,7 +310,7 @@ def _money(cost: float) -> str:
     return f"{cost:.2f}" if cost < inf else "-"
 
 
-def _summary(tables: Sequence[Table]) -> None:
+def _summary(tables: Sequence[Table], known: bool) -> None:
     """`published` is the mean over the same rates of the paper's dataset that the workload resembles."""
     print("\n-: cannot serve every size within the SLO   *: the best within "
           f"{SLICES_LIMIT:g} s, not proven")  # fmt: skip
@@ -312,15 +321,18 @@ def _summary(tables: Sequence[Table]) -> None:
             for name, values in zip(METHODS, zip(*attained, strict=True), strict=True)
         )
         print(f"mean attainment in the replay, {len(attained)} fleets each: {', '.join(means)}")
-    print(f"\n{'mean saving against':<48}{'best single':>12}{'published':>18}{'greedy':>9}{'slices':>9}")
+    print(f"\n{'mean saving against':<48}{'best single':>12}{'published':>18}{'greedy':>9}{'slices':>9}"
+          "  mixes that attain")  # fmt: skip
     for table in tables:
         paper = table.published and f"{WORKLOADS[table.workload].dataset} {table.published:.1%}"
         against = [_mean_saving(table, "greedy"), _mean_saving(table, "slices")]
-        print(f"{table.title:<48}{table.saving:>12.1%}{paper or '-':>18}{against[0]:>9.1%}{against[1]:>9.1%}")
-    rows = [row for table in tables for row in table.rows]
-    dearer = sum(row.plan.cost_per_hour > row.slices * (1 + 1e-6) for row in rows)
+        print(f"{table.title:<48}{table.saving:>12.1%}{paper or '-':>18}{against[0]:>9.1%}{against[1]:>9.1%}"
+              f"{table.attaining:>19}")  # fmt: skip
     print()
-    print(f"{'MISSED' if dearer else 'met   '}  never dearer than slices: {len(rows) - dearer} of {len(rows)}")
+    if known:  # as the slices do
+        rows = [row for table in tables for row in table.rows]
+        dearer = sum(row.plan.cost_per_hour > row.slices * (1 + 1e-6) for row in rows)
+        print(f"{'MISSED' if dearer else 'met   '}  never dearer than slices: {len(rows) - dearer} of {len(rows)}")
     for table in tables:
         if table.published and (table.model, table.prices) in (HEADLINE, (PUBLISHED, "paper")):
             verdict = "met   " if table.saving > table.published else "MISSED"

@@ -1,13 +1,13 @@
 """The cases of the benchmark of fleets' savings: a problem for each setting and rate, and the replay of a fleet."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from random import Random
 
-from bench.fleet_replay import Fleet, Group, arrivals, attainment
-from bench.savings import requests_of
+from bench.fleet_replay import Fleet, attainment, group_of, shares_by_input
+from bench.savings import WARM_UP, requests_of
 from bench.savings_data import SLOS, TRACES, WORKLOADS, Traces, bucket_of, histogram_of, lengths
 from bench.savings_fleets_data import (
     BEYOND,
@@ -30,12 +30,9 @@ from bench.savings_fleets_data import (
 from motley_solver.capacity import Engine, Question, configuration_of, engine_of, evaluations
 from motley_solver.hardware import CATALOGUE, DType
 from motley_solver.plan import Plan
-from motley_solver.policy.batching import Limits
 from motley_solver.problem import Configuration, ModelDemand, Pool, Problem
 from motley_solver.steptime import roofline
 from motley_solver.workload import Bucket, BucketLoad, loads_of
-
-REPLAY_SECONDS, REPLAY_REQUESTS, WARM_UP, SEED = 300, 1000, 0.1, 4  # the longer of the first two; a part of the time
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,10 @@ def _case(data: Data, title: str, fleet: tuple[Part, ...], slo: str, limited: bo
     ways = {part.model: configurations(part.model, slo, data.buckets) for part in fleet}
 
     def problem(rate: float) -> Problem:
-        models = (ModelDemand(p.model, _loads(data, p, rate), ways[p.model]) for p in fleet)
+        models = (
+            ModelDemand(p.model, _loads(data, p, rate), ways[p.model], outputs_known=False)  # as the operator plans
+            for p in fleet
+        )
         return Problem(tuple(models), pools)
 
     return Case(title, problem)
@@ -179,24 +179,23 @@ def _replay(data: Data, fleet: tuple[Part, ...], slo: str) -> Callable[[Problem,
     """The least attainment of the fleet's models, each replayed on its own replicas with its trace's lengths."""
 
     def least(problem: Problem, plan: Plan, rate: float) -> float:
-        return min(_model_attained(data, part, plan, rate * part.part, slo) for part in fleet)
+        return min(_model_attained(data, part, problem, plan, rate * part.part, slo) for part in fleet)
 
     return least
 
 
-def _model_attained(data: Data, part: Part, plan: Plan, rate: float, slo: str) -> float:
-    groups: dict[str, Group] = {}
+def _model_attained(data: Data, part: Part, problem: Problem, plan: Plan, rate: float, slo: str) -> float:
+    [demand] = [model for model in problem.models if model.name == part.model]
+    replicas = Counter[str]()
     for one in plan.allocations:
         if one.model == part.model:
-            has = engine(one.gpu, one.tensor_parallel, part.model)
+            replicas[one.configuration] += one.replicas
+    groups = {}
+    for c in demand.configurations:
+        if replicas[c.key]:
+            has = engine(c.gpu, c.tensor_parallel, part.model)
             assert has is not None
-            limits = Limits(one.settings.max_num_batched_tokens, one.settings.max_num_seqs, has.kv_tokens)
-            before = groups[one.configuration].replicas if one.configuration in groups else 0
-            groups[one.configuration] = Group(before + one.replicas, has.step_time, limits)
-    shares: dict[Bucket, dict[str, float]] = {}
-    for route in plan.assignment:
-        if route.model == part.model:
-            shares.setdefault(route.bucket, {})[route.configuration] = route.share
-    sizes = requests_of(WORKLOADS[part.workload], data.traces, max(REPLAY_REQUESTS, round(REPLAY_SECONDS * rate)))
-    requests = list(arrivals(sizes, rate, Random(SEED)))
-    return attainment(Fleet(groups, shares), requests, bucket_of, SLOS[slo], WARM_UP * requests[-1].arrival)
+            groups[c.key] = group_of(has, c.settings, replicas[c.key])
+    mine = [route for route in plan.assignment if route.model == part.model]
+    requests = requests_of(WORKLOADS[part.workload], data.traces, rate)
+    return attainment(Fleet(groups, shares_by_input(mine, demand.buckets)), requests, SLOS[slo], WARM_UP)
