@@ -67,8 +67,11 @@ def answering(model: ModelDemand, replicas: Mapping[str, int], pools: Mapping[st
 
 def rounded(problem: Problem, solution: Solution) -> Rounded:
     rounding = _Rounding(problem)
-    shares = rounding.clean(solution.shares)
-    survivals = {lost: rounding.clean(raw) for lost, raw in solution.survivals.items()}
+    solved = {key: round(value) for key, value in solution.replicas.items()}
+    shares = rounding.clean(solution.shares, placed_of(solved), 1 + problem.headroom)
+    survivals = {
+        lost: rounding.clean(raw, placed_of(solved, without=lost), 1.0) for lost, raw in solution.survivals.items()
+    }
     loads = {"": rounding.loads(shares, 1 + problem.headroom)}
     loads |= {lost: rounding.loads(rest, 1.0) for lost, rest in survivals.items()}
     replicas = _without_surplus(problem, rounding.enough(solution.replicas, loads[""]), loads)
@@ -97,15 +100,29 @@ class _Rounding:
         self.configurations = {(m.name, c.key): c for m in problem.models for c in m.configurations}
         self.rates = {(m.name, load.bucket): load.rate for m in problem.models for load in m.buckets}
 
-    def clean(self, raw: Shares) -> Shares:
-        """Without noise; the shares of a bucket that is served but for rounding add up to 1."""
+    def clean(self, raw: Shares, placed: Mapping[tuple[str, str], int], factor: float) -> Shares:
+        """Without noise; the shares of a bucket that is served but for rounding add up to 1. What the solver's
+        tolerance has left where no replica stands goes to the others of the bucket, if they have room: it would cost a
+        replica."""
         kept = self.balanced({key: min(1.0, value) for key, value in raw.items() if value > _SHARE})
+        totals = self._totals(kept)
+        whole = {here: 1.0 if total > 1 - 1e-7 else total for here, total in totals.items()}
+        standing = self.balanced({here: share for here, share in kept.items() if placed.get((here[0], here[2]), 0)})
+        found = self._scaled(standing, whole)
+        room = all(load <= placed[here] * (1 + _ROUNDING) for here, load in self.loads(found, factor).items())
+        return found if room and self._totals(found).keys() == totals.keys() else self._scaled(kept, whole)
+
+    def _totals(self, shares: Shares) -> Mapping[tuple[str, Bucket], float]:
+        """The served part of each bucket."""
         totals: dict[tuple[str, Bucket], float] = defaultdict(float)
-        for (model, bucket, key), value in kept.items():
+        for (model, bucket, key), value in shares.items():
             if self.configurations[model, key].role != "decode":
                 totals[model, bucket] += value
-        whole = {here: total if total > 1 - 1e-7 else 1.0 for here, total in totals.items()}
-        return {key: value / whole[key[0], key[1]] for key, value in kept.items()}
+        return totals
+
+    def _scaled(self, shares: Shares, totals: Mapping[tuple[str, Bucket], float]) -> Shares:
+        now = self._totals(shares)
+        return {key: value * (totals[key[0], key[1]] / now[key[0], key[1]]) for key, value in shares.items()}
 
     def balanced(self, shares: Shares) -> Shares:
         """As much is decoded as is prefilled: in each fabric and KV class the larger sum is scaled down."""

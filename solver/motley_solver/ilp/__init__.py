@@ -52,6 +52,8 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
     bound = max(reserved_bill(problem), found.bound)
     plan = plan_of(problem, spread(found.solution, members), bound, found.proven, monotonic() - started)
+    if plan.objective > found.objective * (1 + 1e-6) + 1e-9:  # rounding has made it dearer than what was proven
+        plan = replace(plan, proven=False)
     broken = violations(problem, plan)
     return Unsolved(f"the solver's answer was refused: {broken[0]}") if broken else plan
 
