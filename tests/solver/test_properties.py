@@ -54,7 +54,7 @@ def configurations(draw: st.DrawFn, nodes: Pool, degrees: tuple[int, ...], pairs
     parallelism a slow type may lack memory or serve long requests late; CPUs may fill a node before its GPUs."""
     speed = SPEEDS[nodes.name]
     short, long = draw(st.floats(0.7, 1.4)) * speed**0.9, draw(st.floats(0.15, 0.4)) * speed**1.2
-    least = draw(st.sampled_from(degrees))
+    least = draw(st.sampled_from([1, *degrees]))
     late = least if nodes.name != "fast" and draw(st.booleans()) else 0
     growth = draw(st.sampled_from([1.2, 0.9]))
     cpus = 20.0 if nodes.gpus_per_node > 1 and draw(st.booleans()) else 0.0
@@ -89,7 +89,7 @@ def problems(
             {SHORT: draw(st.floats(load / 8, load)), LONG: draw(st.floats(load / 24, load / 3))},
             *(c for pool in nodes for c in draw(configurations(pool, degrees, pairs))),
             min_replicas=draw(st.sampled_from([0, 0, 1, 3])),
-            max_replicas=draw(st.sampled_from([None, 6, 3])),
+            max_replicas=draw(st.sampled_from([None, None, 4])),
             attainment=draw(st.sampled_from([0.9, 1.0, 0.8])),
         )
         for m in range(draw(st.sampled_from(range(models, 0, -1))))
