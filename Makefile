@@ -40,6 +40,7 @@ test: check ## check, real engines, and every scenario once on an embedded clust
 	$(RUN) -m pytest e2e/scenarios
 
 soak: setup ## the repetitions; prints its seed
+	$(RUN) -m pytest tests/solver/test_properties.py --hypothesis-profile=soak
 	$(RUN) -m pytest e2e/scenarios --soak
 
 bench: setup ## the benchmarks; see bench/README.md
