@@ -11,7 +11,7 @@ from motley_solver.limits import Limit, limits_of, without
 from motley_solver.plan import Plan, Unserved
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.reasons import hopeless
-from motley_solver.whatif import Change, Changeable, Question, Questions, Target, as_served
+from motley_solver.whatif import Change, Changeable, Question, Questions, Target, answering_in, as_served
 from motley_solver.workload import Bucket
 
 _NUMBERS = ("stock", "budget", "max_replicas")
@@ -115,7 +115,7 @@ class _Search:
         """Where nothing but replicas is missing: what there is room for."""
         missing = [one for one in self.plan.unserved if one.model == self.model.name]
         if missing and all(one.rate == 0 for one in missing):
-            there = sum(one.replicas for one in self.plan.allocations if one.model == self.model.name)
+            there = answering_in(self.problem, self.plan, self.model)
             yield from self._enough((Change("min_replicas", self.model.name, self.model.min_replicas, there),))
 
     def of_numbers(self, limits: Sequence[Limit]) -> Iterator[Remedy]:
