@@ -22,13 +22,13 @@ from tests.solver.oracles import cheapest_by_enumeration, cheapest_by_program
 
 SOAK = settings.get_current_profile_name() == "soak"
 bounded = settings(
-    max_examples=150 if SOAK else 15,
+    max_examples=60 if SOAK else 15,
     deadline=None,
     derandomize=not SOAK,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-"""`make soak` asks ten times as often, and something else each time; a failure names its seed."""
+"""`make soak` asks four times as often, and something else each time; a failure names its seed."""
 
 SPEEDS = {"slow": 1.0, "middle": 2.2, "fast": 4.6}  # of the GPU types; prices go with them
 NAMES = tuple(SPEEDS)
