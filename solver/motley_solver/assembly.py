@@ -41,10 +41,15 @@ def plan_of(problem: Problem, solution: Solution, lower_bound: float, proven: bo
 
 
 def _switching(problem: Problem, replicas: Replicas) -> float:
-    mine: dict[str, dict[Place, int]] = {model.name: {} for model in problem.models}
+    standing = _by_model(replicas)
+    return sum(switching_per_hour(problem, model, standing[model.name]) for model in problem.models)
+
+
+def _by_model(replicas: Replicas) -> defaultdict[str, dict[Place, int]]:
+    found: defaultdict[str, dict[Place, int]] = defaultdict(dict)
     for (model, key, pool), count in replicas.items():
-        mine[model][key, pool] = count
-    return sum(switching_per_hour(problem, model, mine[model.name]) for model in problem.models)
+        found[model][key, pool] = count
+    return found
 
 
 def _risk(problem: Problem, nodes: Mapping[str, int]) -> float:
@@ -126,11 +131,11 @@ def _survivals(problem: Problem, survivals: Mapping[str, Shares], replicas: Repl
 def _unserved(
     problem: Problem, shares: Shares, replicas: Replicas, nodes: Mapping[str, int], cost: float
 ) -> Iterator[Unserved]:
-    pools = {pool.name: pool for pool in problem.pools}
+    pools, standing = {pool.name: pool for pool in problem.pools}, _by_model(replicas)
     for model in problem.models:
         mine: Counter[str] = Counter()
-        for (name, key, _), n in replicas.items():
-            mine[key] += n if name == model.name else 0
+        for (key, _), n in standing[model.name].items():
+            mine[key] += n
         count = mine.total()
         complete = True
         for load in model.buckets:

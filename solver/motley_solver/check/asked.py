@@ -12,6 +12,7 @@ from motley_solver.workload import Bucket
 
 _T = TypeVar("_T", bound=Hashable)
 
+SHARE = 2e-6  # tolerance of a part of a bucket's requests
 _RELATIVE = 1e-6  # of money and of requests per second
 
 

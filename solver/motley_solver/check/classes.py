@@ -3,14 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from motley_solver.check.asked import Asked, fabric_of
+from motley_solver.check.asked import SHARE, Asked, fabric_of
 from motley_solver.check.packing import times_in
 from motley_solver.check.replicas import need_of, room_of
 from motley_solver.plan import Assignment, Plan
 from motley_solver.problem import Configuration, ModelDemand
 from motley_solver.workload import Bucket
-
-_SHARE = 2e-6  # of a bucket's requests
 
 _Routes = Mapping[tuple[str, Bucket], Mapping[str, float]]  # shares by configuration
 
@@ -22,7 +20,7 @@ def told_apart(asked: Asked, plan: Plan) -> Iterator[str]:
         for model in (model for model in asked.problem.models if not model.outputs_known):
             for one, other in _alike(asked, model):
                 mine, theirs = shares.get((model.name, one), {}), shares.get((model.name, other), {})
-                if any(abs(mine.get(key, 0.0) - theirs.get(key, 0.0)) > _SHARE for key in {*mine, *theirs}):
+                if any(abs(mine.get(key, 0.0) - theirs.get(key, 0.0)) > SHARE for key in {*mine, *theirs}):
                     yield f"{when}{model.name}: {one} and {other} cannot be told apart and are routed differently"
 
 

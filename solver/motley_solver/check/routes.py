@@ -4,13 +4,12 @@ the floor holds when a spot pool is lost."""
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from motley_solver.check.asked import Asked, fabric_of, twice
+from motley_solver.check.asked import SHARE, Asked, fabric_of, twice
 from motley_solver.plan import Allocation, Assignment, Plan, Survival
 from motley_solver.problem import Configuration
 from motley_solver.workload import Bucket
 
-_SHARE = 2e-6  # of a bucket's requests
-_OVERLOAD = 1e-8  # of a configuration's replicas; of those that remain when a pool is lost, _SHARE
+_OVERLOAD = 1e-8  # of a configuration's replicas; of those that remain when a pool is lost, SHARE
 
 
 def _capacity(asked: Asked, route: Assignment) -> float:
@@ -25,7 +24,7 @@ def each_route(asked: Asked, plan: Plan) -> Iterator[str]:
         for route in routes:
             here = f"{route.model} {route.bucket}"
             c = asked.configurations[route.model, route.configuration]
-            if not 0 <= route.share <= 1 + _SHARE:
+            if not 0 <= route.share <= 1 + SHARE:
                 yield f"{here}: a share of {route.share}"
             if route.role != c.role:
                 yield f"{here}: {route.configuration} is for {c.role}, not for {route.role}"
@@ -51,7 +50,7 @@ def shares(asked: Asked, plan: Plan) -> Iterator[str]:
     for here, rate in asked.rates.items():
         if rate > 0:
             part = left[here] / rate
-            if not abs(served[here] + part - 1) <= _SHARE:
+            if not abs(served[here] + part - 1) <= SHARE:
                 yield f"{here[0]} {here[1]}: {served[here]:.6g} served and {part:.6g} unserved do not add up to 1"
     yield from _idle(asked, plan, served)
     yield from _handed_over(asked, plan.assignment)
@@ -63,7 +62,7 @@ def _idle(asked: Asked, plan: Plan, served: Mapping[tuple[str, Bucket], float]) 
     for a in plan.allocations:
         running[a.model].append(asked.configurations[a.model, a.configuration])
     for (model, bucket), rate in asked.rates.items():
-        if rate == 0 and not abs(served[model, bucket] - 1) <= _SHARE:
+        if rate == 0 and not abs(served[model, bucket] - 1) <= SHARE:
             able = any(
                 c.role == "aggregated" and max(c.capacity(bucket).rate, c.capacity(bucket).best_effort) > 0
                 for c in running[model]
@@ -84,7 +83,7 @@ def _handed_over(asked: Asked, routes: Iterable[Assignment], when: str = "") -> 
         sign = 1 if route.role == "prefill" else -1
         balance[route.model, route.bucket, fabric_of(asked, c), c.kv_class] += sign * route.share
     for (model, bucket, fabric, kv_class), rest in balance.items():
-        if not abs(rest) <= _SHARE:
+        if not abs(rest) <= SHARE:
             yield f"{when}{model} {bucket}: prefill and decode shares in {fabric} {kv_class} differ by {abs(rest):.6g}"
 
 
@@ -96,7 +95,7 @@ def _too_much_outside(asked: Asked, routes: Iterable[Assignment], when: str = ""
     outside = outside_of(asked, routes)
     for m in asked.problem.models:
         allowed = (1 - m.attainment) * m.rate
-        if not outside[m.name] <= allowed + _SHARE * m.rate:
+        if not outside[m.name] <= allowed + SHARE * m.rate:
             yield f"{when}{m.name}: {outside[m.name]:.6g} req/s are outside the SLO, allowed are {allowed:.6g}"
 
 
@@ -159,13 +158,13 @@ def _survives(
     still = served_of(survival.assignment)
     for here, rate in asked.rates.items():
         floor = asked.models[here[0]].survivability * served.get(here, 0.0)
-        if here[0] in models and rate > 0 and not still[here] >= floor - _SHARE:
+        if here[0] in models and rate > 0 and not still[here] >= floor - SHARE:
             yield f"{when}{here[0]} {here[1]}: {still[here]:.6g} is served, the floor is {floor:.6g}"
     yield from (
         f"{when}{name} has no replica or no floor there"
         for name in sorted({route.model for route in survival.assignment} - models)
     )
     remaining = [a for a in plan.allocations if a.pool != survival.lost_pool]
-    yield from _overloads(asked, survival.assignment, remaining, 1.0, _SHARE, when)
+    yield from _overloads(asked, survival.assignment, remaining, 1.0, SHARE, when)
     yield from _handed_over(asked, survival.assignment, when)
     yield from _too_much_outside(asked, survival.assignment, when)

@@ -14,7 +14,7 @@ from motley_solver.ilp.decomposition import Decomposition
 from motley_solver.ilp.fleet import FleetProgram, fleet_program, reserved_bill
 from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import price_unit
-from motley_solver.ilp.program import LE, Answer, Terms, value
+from motley_solver.ilp.program import LE, Answer, Terms, value, within
 from motley_solver.ilp.sequence import one_by_one
 from motley_solver.ilp.serving import kinds_of
 from motley_solver.plan import Infeasible, Outcome, Unsolved
@@ -47,7 +47,7 @@ def solve(problem: Problem, time_limit_seconds: float = 20.0, relative_gap: floa
     if contradictions := tuple(_contradictions(problem)):
         return Infeasible(contradictions)
     asked, members = by_class(problem)
-    found = _whole(asked, _within(deadline, 0.95), relative_gap) or _in_part(asked, deadline, relative_gap)
+    found = _whole(asked, within(deadline, 0.95), relative_gap) or _in_part(asked, deadline, relative_gap)
     if found is None:
         return Unsolved(f"no plan was found within {time_limit_seconds:g} s: allow more time, or fewer sizes or pools")
     bound = max(reserved_bill(problem), found.bound)
@@ -67,7 +67,7 @@ def _whole(problem: Problem, deadline: float, gap: float) -> _Found | None:
     methods = _METHODS[_size(problem)] if len(problem.models) > 1 else _ALONE
     found: _Found | None = None
     for method, part in methods:
-        found = _better(found, method(problem, _within(deadline, part), gap), gap)
+        found = _better(found, method(problem, within(deadline, part), gap), gap)
         if found is not None and found.proven:
             break
     return found if found is not None and found.objective < inf else None
@@ -83,7 +83,7 @@ def _better(one: _Found | None, other: _Found | None, gap: float) -> _Found | No
 
 def _at_once(problem: Problem, deadline: float, gap: float) -> _Found | None:
     fleet = fleet_program(problem, everything=True)
-    answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.9), gap)
+    answer = fleet.program.minimise(fleet.objective, within(deadline, 0.9), gap)
     if answer.status == "infeasible":
         return _Found(Solution({}, {}, {}, {}), inf, inf, proven=True)
     return _least_change(fleet, answer, deadline) if answer.found else None
@@ -92,7 +92,7 @@ def _at_once(problem: Problem, deadline: float, gap: float) -> _Found | None:
 def _model_by_model(problem: Problem, deadline: float, gap: float) -> _Found | None:
     """Where it has found no plan, it leaves time to look for one that serves less."""
     parts = Decomposition(problem)
-    solution = parts.solve(deadline, gap, early=_within(deadline, 0.75))
+    solution = parts.solve(deadline, gap, early=within(deadline, 0.75))
     if solution is None:
         return None
     reserved = reserved_bill(problem)
@@ -131,12 +131,6 @@ def _flows(problem: Problem) -> int:
     return sum(len(model.buckets) * len(model.configurations) * times for model, times in ways)
 
 
-def _within(deadline: float, part: float) -> float:
-    """The moment at which this part of the time that is left is over."""
-    now = monotonic()
-    return now + max(0.0, deadline - now) * part
-
-
 def _found(fleet: FleetProgram, answer: Answer) -> _Found:
     unit, reserved = price_unit(fleet.problem), reserved_bill(fleet.problem)
     bound = answer.bound * unit + reserved if fleet.exact else 0.0
@@ -150,7 +144,7 @@ def _found(fleet: FleetProgram, answer: Answer) -> _Found:
 def _in_part(problem: Problem, deadline: float, gap: float) -> _Found | None:
     """All priorities at once; where time was too short to prove what can be served, also model after model, and what
     serves more. Where that has no time for anything, what runs had better stay."""
-    found = None if _size(problem) == 2 else _by_priority(problem, _within(deadline, 0.6), gap)
+    found = None if _size(problem) == 2 else _by_priority(problem, within(deadline, 0.6), gap)
     if found is not None and found.most:
         return found
     solution = one_by_one(problem, deadline, gap)
@@ -182,13 +176,13 @@ def _by_priority(problem: Problem, deadline: float, gap: float) -> _Found | None
         if best is not None and terms[0][1] > 0 and value(terms) < 1e-6:
             fleet.program.require(terms, LE, 1e-8)  # nothing is missing as it is
             continue
-        answer = fleet.program.minimise(terms, _within(deadline, 1 / (left + 1)), gap)
+        answer = fleet.program.minimise(terms, within(deadline, 1 / (left + 1)), gap)
         if not answer.found:
             return best
         optimal = optimal and answer.status == "optimal"
         fleet.program.require(terms, LE, answer.objective + 1e-8)
         best = _Found(fleet.solution(), inf, 0.0, proven=False, most=False)
-    answer = fleet.program.minimise(fleet.objective, _within(deadline, 0.8), gap)
+    answer = fleet.program.minimise(fleet.objective, within(deadline, 0.8), gap)
     if not answer.found:
         return replace(best, most=optimal) if best else None
     found = _least_change(fleet, answer, deadline)

@@ -12,7 +12,7 @@ from motley_solver.ilp.fleet import require_budget, solution_of
 from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import Nodes, add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.oracle import LOOSE, Column, Cut, Oracle, Prices, counts_of
-from motley_solver.ilp.program import EQ, LE, Answer, Program, Row, Terms, Variable, value
+from motley_solver.ilp.program import EQ, LE, Answer, Program, Row, Terms, Variable, value, within
 from motley_solver.ilp.serving import Serving, changes, started
 from motley_solver.packing import Size
 from motley_solver.problem import Problem
@@ -72,7 +72,7 @@ class Decomposition:
         self._start(deadline)
         deadline -= monotonic() - self._began  # the flows of all models, at the end, take about as long again
         early = deadline if self.best.columns else min(deadline, early)
-        if self._price_rounds(_within(early, 0.75), early) and not self.closed:
+        if self._price_rounds(within(early, 0.75), early) and not self.closed:
             self._search(deadline if self.best.columns else early)
         if not self.best.columns:
             return None
@@ -307,7 +307,7 @@ class Decomposition:
 
     def _polish(self, deadline: float) -> None:
         for i in range(len(self.oracles)):
-            plan = None if self.closed else self._replan(i, list(self.best.columns), _within(deadline, 0.3))
+            plan = None if self.closed else self._replan(i, list(self.best.columns), within(deadline, 0.3))
             self._keep(plan or self.best)
         self._choose(deadline)
 
@@ -340,9 +340,3 @@ class Decomposition:
 
 def bought(nodes: list[Nodes]) -> dict[str, float]:
     return {each.pool.name: each.bought.varValue or 0.0 for each in nodes}
-
-
-def _within(deadline: float, part: float) -> float:
-    """The moment at which this part of the time that is left is over."""
-    now = monotonic()
-    return now + max(0.0, deadline - now) * part

@@ -143,3 +143,9 @@ def _summed(terms: Iterable[tuple[Variable, float]]) -> pulp.LpAffineExpression:
 
 def value(terms: Iterable[tuple[Variable, float]]) -> float:
     return float(sum(coefficient * (variable.varValue or 0.0) for variable, coefficient in terms))
+
+
+def within(deadline: float, part: float) -> float:
+    """The moment at which this part of the time that is left is over."""
+    now = monotonic()
+    return now + max(0.0, deadline - now) * part

@@ -8,7 +8,7 @@ from motley_solver.ilp.fleet import require_budget, solution_of, standing_of
 from motley_solver.ilp.greedy import Room, greedily
 from motley_solver.ilp.nodes import add_nodes, bill_of, price_unit, risk_of
 from motley_solver.ilp.program import LE, Program, Terms
-from motley_solver.ilp.serving import Serving, add_serving, kinds_of, started, switching
+from motley_solver.ilp.serving import Kind, Serving, add_serving, kinds_of, started, switching
 from motley_solver.packing import per_node, size_of
 from motley_solver.problem import ModelDemand, Problem
 from motley_solver.rounding import Solution
@@ -21,15 +21,16 @@ def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None
     it ran out before anything was placed."""
     room = Room(problem)
     served: list[Serving] = []
-    waiting = sorted(problem.models, key=lambda m: (-m.priority, _price_per_request(problem, m), m.name))
+    models = [(model, kinds_of(problem, model)) for model in problem.models]
+    waiting = sorted(models, key=lambda pair: (-pair[0].priority, _price_per_request(*pair), pair[0].name))
     while waiting:
-        ways = (_beside(problem, room, waiting[0], everything, deadline, gap) for everything in (True, False))
+        ways = (_beside(problem, room, *waiting[0], everything, deadline, gap) for everything in (True, False))
         serving = next((way for way in ways if way), None)
         if monotonic() > deadline:
             break
         waiting.pop(0)
         served += [serving] if serving else []
-    rest, _ = greedily(problem, ((model, kinds_of(problem, model)) for model in waiting), room)
+    rest, _ = greedily(problem, waiting, room)
     found = solution_of(served, room.nodes)
     replicas = {**found.replicas, **rest.replicas}
     if waiting and not any(replicas.values()):
@@ -37,11 +38,11 @@ def one_by_one(problem: Problem, deadline: float, gap: float) -> Solution | None
     return Solution({**found.shares, **rest.shares}, replicas, room.nodes, found.survivals)
 
 
-def _price_per_request(problem: Problem, model: ModelDemand) -> float:
+def _price_per_request(model: ModelDemand, kinds: tuple[Kind, ...]) -> float:
     """On fractions of the best replicas at their part of a node's price; sizes that need two roles are left out."""
     loads = [load.rate for load in model.buckets if load.rate > 0]
     best = [inf] * len(loads)
-    for kind in (kind for kind in kinds_of(problem, model) if kind.role == "aggregated"):
+    for kind in (kind for kind in kinds if kind.role == "aggregated"):
         price = min(p.price_per_node_hour / per_node(size_of(c), p) for c, room in kind.members for p in room)
         best = [min(old, price / rate) if rate > 0 else old for old, (rate, _) in zip(best, kind.rates, strict=True)]
     costs = [rate * price for rate, price in zip(loads, best, strict=True) if price < inf]
@@ -49,13 +50,19 @@ def _price_per_request(problem: Problem, model: ModelDemand) -> float:
 
 
 def _beside(
-    problem: Problem, room: Room, model: ModelDemand, everything: bool, deadline: float, gap: float
+    problem: Problem,
+    room: Room,
+    model: ModelDemand,
+    kinds: tuple[Kind, ...],
+    everything: bool,
+    deadline: float,
+    gap: float,
 ) -> Serving | None:
     """This model on what the others leave: as many requests as possible, at least cost."""
     if monotonic() > deadline:
         return None
     program, unit = Program(), price_unit(problem)
-    serving = add_serving(program, problem, model, everything)
+    serving = add_serving(program, problem, model, everything, kinds)
     standing = standing_of([serving])
     one = program.constant()
     for pool, sizes in room.placed.items():
