@@ -21,6 +21,7 @@ from kubernetes import client
 from bench.control_plane_latency import latency_table
 from bench.control_plane_passes import passes_table
 from bench.control_plane_start import Bench, prepare
+from bench.machine import load
 from e2e.cluster import Cluster
 from e2e.cluster.programs import KUBERNETES
 
@@ -52,10 +53,9 @@ def main() -> None:
 def described() -> str:
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores {cpu[1] if cpu else platform.machine()}, "
-        f"{memory:.0f} GiB, load {load}, Python {platform.python_version()}, Kubernetes {KUBERNETES}, "
+        f"{memory:.0f} GiB, load {load()}, Python {platform.python_version()}, Kubernetes {KUBERNETES}, "
         f"kubernetes client {client.__version__}; API server, etcd and operator share the machine"
     )
 

@@ -12,14 +12,11 @@ ended within its limit is marked.
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from math import exp, inf
 from pathlib import Path
 from random import Random
@@ -33,6 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from melange_answers import contradictions  # noqa: E402
 from melange_slices import Sliced, Solver, sliced  # noqa: E402
 
+from bench.machine import load, measured_on  # noqa: E402
 from motley_operator.cli.melange.answer import answer_of  # noqa: E402
 from motley_operator.cli.melange.config import parsed  # noqa: E402
 from motley_operator.cli.melange.question import problem_of  # noqa: E402
@@ -72,17 +70,12 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", choices=PARTS, help="one part")
     only = arguments.parse_args().only
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {_load()}, "
-          f"Python {platform.python_version()}", flush=True)  # fmt: skip
+    print(measured_on(), flush=True)
     verdicts = [verdict for name, part in PARTS.items() if only in (None, name) for verdict in part()]
-    print(f"\nload at the end {_load()}")
+    print(f"\nload at the end {load()}")
     for met, text in verdicts:
         print(f"{'met   ' if met else 'MISSED'}  {text}")
     return 0
-
-
-def _load() -> str:
-    return ", ".join(f"{value:.1f}" for value in os.getloadavg())
 
 
 # --- instances ---

@@ -10,18 +10,19 @@ demand as of 2026-07, Azure for single A100 and H100 and MI300X.
 
 import argparse
 import json
-import os
-import platform
 import random
 import resource
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import product
 from math import ceil
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.machine import measured_on
 from motley_solver.hardware import CATALOGUE, Gpu
 from motley_solver.ilp import solve
 from motley_solver.plan import Plan
@@ -294,9 +295,7 @@ def main() -> None:
     if chosen.case is not None:
         print(json.dumps(measure(CASES[chosen.case])))
         return
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
-          f"Python {platform.python_version()}")  # fmt: skip
+    print(measured_on())
     print(f"{'case':<32} {'seed':>4} {'wall s':>7} {'cpu s':>7} {'gap':>9} {'$/h':>14} {'bound':>14} {'MiB':>5}")
     for index, case in enumerate(CASES):
         if case.name.startswith(chosen.only) and chosen.seed in (None, case.seed):

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import socket
 import sys
 import tempfile
@@ -19,18 +18,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from urllib.parse import urlsplit
 
 import uvloop
 
-SUPPORT = Path(__file__).parents[1] / "tests" / "support"
-sys.path.insert(0, str(SUPPORT))
+ROOT = Path(__file__).parents[1]
+SUPPORT = ROOT / "tests" / "support"
+sys.path[:0] = [str(ROOT), str(SUPPORT)]
 
 from fake_watch_api import FakeWatchApi  # noqa: E402
 from router_harness import kubeconfig, slice_json, table_json  # noqa: E402
+
+from bench.machine import measured_on  # noqa: E402
 
 ROUNDS = 6
 PROMPT = "word " * 200
@@ -195,10 +196,8 @@ async def main() -> None:
     arguments.add_argument("--tokens", type=int, default=16)
     arguments.add_argument("--requests", type=int, default=1200, help="per line of the table")
     chosen = arguments.parse_args()
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
-          f"Python {platform.python_version()}, {chosen.tokens} tokens per answer, "
-          f"engine: {chosen.engine or 'fake, on loopback'}")  # fmt: skip
+    engine = chosen.engine or "fake, on loopback"
+    print(f"{measured_on()}, {chosen.tokens} tokens per answer, engine: {engine}")
     async with AsyncExitStack() as running:
         if chosen.engine:
             url = urlsplit(chosen.engine)

@@ -16,12 +16,9 @@ no more. A fleet that misses its SLO has saved nothing.
 """
 
 import argparse
-import os
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import cycle, islice, product
 from math import inf
 from pathlib import Path
@@ -34,6 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 from melange_slices import Sliced, sliced  # noqa: E402
 
 from bench.fleet_replay import Fleet, arrivals, attainment, group_of, shares_by_input  # noqa: E402
+from bench.machine import measured_on  # noqa: E402
 from bench.savings_data import (  # noqa: E402
     HEADLINE,
     MODELS,
@@ -78,9 +76,7 @@ def main() -> int:
     if not (chosen.data / "traces").is_dir():
         print(f"no traces in {chosen.data}; they are columns of\n{ORIGINALS}")
         return 0
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
-          f"Python {platform.python_version()}, outputs {chosen.outputs}")  # fmt: skip
+    print(f"{measured_on()}, outputs {chosen.outputs}")
     known = chosen.outputs == "known"
     traces = {name: lengths(chosen.data / "traces" / file, *columns) for name, (file, *columns) in TRACES.items()}
     tables = [

@@ -11,13 +11,10 @@ in time counts with its cost for the mix and with its lower bound for single typ
 """
 
 import argparse
-import os
-import platform
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
 from statistics import fmean
@@ -25,6 +22,7 @@ from statistics import fmean
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.machine import measured_on  # noqa: E402
 from bench.savings_data import ORIGINALS  # noqa: E402
 from bench.savings_fleets_cases import PARTS, Case, Data  # noqa: E402
 from bench.savings_fleets_data import MEASURED_ORIGIN, RATES, REPLAYED  # noqa: E402
@@ -46,9 +44,7 @@ def main() -> int:
     if not (chosen.data / "traces").is_dir():
         print(f"no traces in {chosen.data}; they are columns of\n{ORIGINALS}\n{MEASURED_ORIGIN}")
         return 0
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {platform.machine()}, {os.cpu_count()} cores, load {load}, "
-          f"Python {platform.python_version()}")  # fmt: skip
+    print(measured_on())
     data = Data(chosen.data)
     tables = [_told(case) for name, part in PARTS.items() if name in (chosen.only or PARTS) for case in part(data)]
     _summary(tables)
