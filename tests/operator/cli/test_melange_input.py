@@ -65,13 +65,16 @@ BAD: dict[str, tuple[Config, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_that_names_the_key(case: str, solve: Solve) -> None:
-    config, message = BAD[case]
-    ran = solve(config)
+def assert_refused(solve: Solve, given: Config | bytes, message: str) -> None:
+    ran = solve(given)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith(f"FILE: {message}")
     assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_that_names_the_key(case: str, solve: Solve) -> None:
+    assert_refused(solve, *BAD[case])
 
 
 FILES: dict[str, tuple[bytes, str]] = {
@@ -97,11 +100,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("case", FILES)
 def test_files_that_hold_no_json_object_are_bad_input(case: str, solve: Solve) -> None:
-    data, message = FILES[case]
-    ran = solve(data)
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"FILE: {message}")
-    assert len(ran.err.splitlines()) == 1
+    assert_refused(solve, *FILES[case])
 
 
 @pytest.mark.parametrize(("name", "message"), [(".", "is a directory"), ("none.json", "no such file or directory")])
