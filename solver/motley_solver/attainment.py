@@ -10,9 +10,10 @@ from math import exp, floor, log
 
 import numpy as np
 
-from motley_solver.lanes import NEVER, Floats, Lanes, Sweep
+from motley_solver.lanes import Floats, Lanes
 from motley_solver.policy.batching import HALF_BLOCK, Limits
 from motley_solver.steptime import StepTime
+from motley_solver.sweep import NEVER, Sweep
 
 COUNTED = 400
 """Requests of a replay whose latencies count."""

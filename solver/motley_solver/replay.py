@@ -1,4 +1,4 @@
-"""One replica under vLLM's scheduler over a sequence of requests: the readable definition. `lanes` does the same for
+"""One replica under vLLM's scheduler over a sequence of requests: the readable definition. `sweep` does the same for
 many replicas at once and is held equal to it by tests. It knows no SLO, no price and no other replica."""
 
 from collections import deque

@@ -7,10 +7,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from motley_solver.lanes import NEVER, Lanes, Sweep
+from motley_solver.lanes import Lanes
 from motley_solver.policy.batching import Limits
 from motley_solver.replay import Request, replayed
 from motley_solver.steptime import StepTime
+from motley_solver.sweep import NEVER, Sweep
 
 WARM, BEYOND, REQUESTS = 10, 60, 70
 
